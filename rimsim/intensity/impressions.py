@@ -265,11 +265,16 @@ class LayerFit:
         """(2,) prior variance of exp(δ)/mean: seen, unseen items."""
         return np.asarray(1.0 / self.shape, np.float64)
 
-    def after(self, shown: Impressions, settings: PriorSettings = ESTIMATED_SD) -> LayerFit:
+    def after(
+        self, shown: Impressions, settings: PriorSettings = ESTIMATED_SD, rounds: float = 1.0
+    ) -> LayerFit:
         """Layer fit, updated by the impressions of a round.
 
         The scores of impressions must be from a model that was not trained on the outcomes of these impressions. A
         model fits its training outcomes better than it predicts the next round.
+
+        Args:
+            rounds: Number of rounds that the impressions are, by which earlier evidence fades.
 
         Raises:
             ModelError: If a score is negative or not a number, or an examination not positive.
@@ -279,11 +284,11 @@ class LayerFit:
             return self
         faded = dataclasses.replace(
             self,
-            precision=self.memory * self.precision,
-            linear=self.memory * self.linear,
-            count=self.item_memory * self.count,
-            expected=self.item_memory * self.expected,
-            loss=_RECENT * self.loss + len(shown) * self.loss_of(shown),
+            precision=self.memory**rounds * self.precision,
+            linear=self.memory**rounds * self.linear,
+            count=self.item_memory**rounds * self.count,
+            expected=self.item_memory**rounds * self.expected,
+            loss=_RECENT**rounds * self.loss + len(shown) * self.loss_of(shown),
         )
         theta = np.concatenate([self.level, self.slope, [0.0]])  # levels, slopes and the round's own level
         effect = self.item

@@ -23,16 +23,18 @@ from rimsim.market.records import Schedule
 class Rank(IntEnum):
     """Ranks that order what happens at the same tick.
 
-    This is the only place of the order: releases, ends and wakes of processes, then retraining, then consumptions that
-    become known, then arrivals. SimPy gives rank 0 to the start of processes, and rank 1 to all other events. Of two
-    events with the same rank, the one that was scheduled first goes first. Releases and ends that are known beforehand,
-    and consumptions that become known, need no events. An arrival sees those of its own tick. A retraining ignores
-    consumptions that become known at its tick.
+    This is the only place of the order: releases, ends and wakes of processes, then models that go live within a
+    round, then the retraining at a round's end, then consumptions that become known, then arrivals. SimPy gives rank 0
+    to the start of processes, and rank 1 to all other events. Of two events with the same rank, the one that was
+    scheduled first goes first. Releases and ends that are known beforehand, and consumptions that become known, need no
+    events. An arrival sees those of its own tick, and is scored by a model that goes live at its tick. A training
+    ignores consumptions that become known at the tick of its start.
     """
 
     PROCESS = 1
-    RETRAIN = 2
-    ARRIVAL = 3
+    LIVE = 2
+    RETRAIN = 3
+    ARRIVAL = 4
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

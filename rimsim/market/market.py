@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
@@ -13,7 +14,7 @@ import numpy as np
 from rimsim import rng
 from rimsim.arrays import Bools, Floats, Ints, seconds, ticks
 from rimsim.config import ScenarioConfig, Seeds, at_seed
-from rimsim.errors import ArrivalsError, MarketError, ProcessError, one_line
+from rimsim.errors import ArrivalsError, ConfigError, MarketError, ProcessError, one_line
 from rimsim.intensity.contract import IntensityModel
 from rimsim.intensity.impressions import layer_of
 from rimsim.market.arrivals.contract import ArrivalCapabilities, ArrivalProcess, RoundsSoFar, checked_schedule
@@ -58,7 +59,9 @@ from rimsim.market.scores.past import (
 from rimsim.market.scores.scorer import device_of
 from rimsim.market.shared import digest_of, shared_scores
 from rimsim.market.simulation import Simulation
-from rimsim.market.state import MarketState, TrainedModel
+from rimsim.market.state import MarketState
+from rimsim.market.training_log import LogPart
+from rimsim.market.trainings import Training
 from rimsim.market.world import (
     build_world,
     initial_model,
@@ -139,7 +142,6 @@ class Market:
         is_shared = world is None and arrivals is None and plugs.get("consumer") is None and providers is None
         self.world = self._made_world(is_shared=is_shared) if world is None else world
         self._has_given_model = model is not None
-        self._is_frozen = retrain is False
         self.platform = self._made_platform(model, control, retrain=retrain, is_shared=is_shared)
         self.device = device_of(self.model)
         self.n_items: int = self.world.log.n_items
@@ -167,7 +169,6 @@ class Market:
         """c, the shortfall cost of one exposure in units of intensity: fixed at the opening, from the warm-up model."""
         self.open = self._open_round()
         """The open round; the last one after the market's end."""
-        self._trained: TrainedModel | None = None
         self._begin_processes()
 
     def _round_context(self) -> RoundContext:
@@ -209,6 +210,11 @@ class Market:
             model = warm_model(config, seed) if is_shared else self._own_warm_model(seed)
         if control is not None:
             require_controllable(config, self.arrivals, self.providers, "a control")
+            if self._has_trainer:
+                raise ConfigError(
+                    "a control: a process of the scenario decides when the platform retrains. A control needs "
+                    "retraining at the end of each round"
+                )
         return Platform(
             config,
             model,
@@ -218,12 +224,18 @@ class Market:
             retrains=config.platform.retrain if retrain is None else retrain,
             control=control,
             keeps_users=self.arrivals.keeps_users,
+            trains_anytime=bool(self.processes),
         )
 
     def _own_warm_model(self, seed: int) -> IntensityModel:
         """Opening model in a world that is not shared."""
         model = initial_model(self.config, self.world.past, seed)
         return calibrated(self.config, self.world, self.consumer, model, seed)
+
+    @property
+    def _has_trainer(self) -> bool:
+        """True if a process decides when the platform retrains."""
+        return any(getattr(process, "decides_retraining", False) for process in self.processes.values())
 
     @property
     def env(self) -> Clock:
@@ -436,31 +448,54 @@ class Market:
         del self.effects.stopped[process]
         self.open.renew()
 
-    def retrain(self, takes: float) -> bool:
-        """Retrain on the events known now; false if frozen.
+    def retrain(self, process: int, takes: int) -> bool:
+        """Start a training whose model goes live after ``takes`` ticks.
 
-        The model goes live after ``takes`` seconds.
-
-        Raises:
-            MarketError: If another retraining is under way.
+        The result is false if the platform never retrains.
         """
-        if self._is_frozen:
+        if not self.platform.retrains:
             return False
-        if self._trained is not None:
-            raise MarketError("retrain: another retraining is under way. Wait for market.model_live() first")
-        model = self.platform.retrained(self.open, self.env.tick)
-        self._trained = TrainedModel(model, self.env.tick + int(ticks(takes)))
-        self.simulation.at(self._trained.tick, self._go_live)
+        if self.platform.has_control:
+            raise MarketError(
+                "retrain: the market has a control, which needs retraining at the end of each round"
+            )
+        training = self._training(process, takes)
+        self.platform.trainings.append(training)
+        self.simulation.go_live_at(training.live, self._go_live)
         return True
 
+    def _training(self, process: int = -1, takes: int = 0) -> Training:
+        """Training that starts now."""
+        is_over = self.open.queue.share == 1.0 and self.env.tick >= self.schedule.stop
+        return Training(
+            start=self.env.tick,
+            live=self.env.tick + takes,
+            round=self.open.number + is_over,
+            rows=0 if is_over else self.served,
+            base=self.model,
+            process=process,
+        )
+
     def _go_live(self) -> None:
-        """Let the retrained model serve."""
-        trained = self._trained
-        assert trained is not None  # noqa: S101  # the calendar asks only for a model that is trained
-        self._trained = None
-        self.platform.model = trained.model
-        self.open.serve_by(trained.model)
-        self.simulation.note_live()
+        """Let the model of a training serve within a round."""
+        if self.open.queue.share == 1.0 and self.env.tick >= self.schedule.stop:
+            return  # the end of the round retrains
+        if self._trained():
+            self._past_states = self._last_states() if self.platform.rounds else self._first_states()
+            self.open.use_model(self.model, self.env.tick)
+
+    def _trained(self, parts: list[LogPart] | None = None) -> bool:
+        """Train the model that goes live now; false without one."""
+        platform = self.platform
+        training = platform.due(self.env.tick)
+        if training is not None:
+            platform.go_live(training, self.open, self._states_of, parts)
+            if training.process >= 0:
+                self.note_happening(list(self.processes)[training.process], "live", None, math.nan)
+            assert platform.live is not None  # noqa: S101  # the training that has just gone live
+            self.simulation.note_live(platform.live.number)
+        platform.drop_due(self.env.tick)
+        return training is not None
 
     def note_happening(self, process: str, change: str, items: Ints | None, value: float) -> None:
         """Record a change by a process."""
@@ -489,7 +524,6 @@ class Market:
             offer=self._offer,
             carry_over=self._carry_over,
             effects=self._effects_state(),
-            trained=self._trained,
         )
 
     def _effects_state(self) -> EffectsState | None:
@@ -534,9 +568,8 @@ class Market:
         self.simulation = Simulation(start, 0 if state.effects is None else state.effects.served)
         self._past_states = self._last_states() if past else self._first_states()
         self.open = self._open_round()
-        self._trained = state.trained
-        if self._trained is not None:
-            self.simulation.at(self._trained.tick, self._go_live)
+        for training in self.platform.trainings:
+            self.simulation.go_live_at(training.live, self._go_live)
         self._begin_processes()
 
     def _open_round(self) -> OpenRound:
@@ -582,6 +615,7 @@ class Market:
             give_back()  # retraining allocates large blocks, for which the system needs the freed memory
         served = self.open
         platform = self.platform
+        training = self._training()
         past = platform.keep(served)
         parts = platform.next_log()
         outcome = RoundOutcome(
@@ -600,7 +634,7 @@ class Market:
             events=past,
             learnt=platform.learnt[-1],
             log_counts=platform.log_counts,
-            states=self._states_served(past, served),
+            states=self._served_states(past).among(served.requirements),
             decay=platform.examined.estimate,
         )
         closed = replace(closed, happenings=tuple(self.happenings))
@@ -614,10 +648,9 @@ class Market:
         if self.round == self.config.rounds:
             self.done = True
             return
-        model = platform.model
-        platform.retrain(parts, self._states_of)
-        if platform.model is not model:
-            self.simulation.note_live()
+        if platform.retrains and not self._has_trainer:
+            platform.trainings.append(training)
+        self._trained(parts)
         # The offer changes only after retraining, which scores the round's impressions with the items then on offer.
         self._offer = self._offer.after(changes, self.round - 1)
         self._past_states = self._last_states()
@@ -670,6 +703,14 @@ class Market:
         """Scores of the last round's states, for the next prices."""
         return self._states_of(self.platform.rounds[-1], self.platform.scorers_of_last())
 
+    def _served_states(self, past: PastRound) -> StateScores:
+        """Scores of the round's states by its serving models."""
+        models = self.open.models
+        scores = self._states_of(past, lambda: models)
+        if len(models) == 1:
+            return scores
+        return replace(scores, past=replace(scores.past, model=self.open.model_of_arrival))
+
     def _states_of(self, past: PastRound, models: FoldModels) -> StateScores:
         """Scores of a round's states by given models."""
         schedule = past.schedule
@@ -677,13 +718,6 @@ class Market:
         states = PastStates.of_round(past, schedule.visits(self._logged_past.counts), capacity)
         times = self._of_present(self.effects.shown_times)
         return StateScores(states, models, times, self.device, self.seeds.model)
-
-    def _states_served(self, past: PastRound, served: OpenRound) -> StateScores:
-        """Scores of a round's states by their serving models."""
-        models = tuple(model for _, model in served.models)
-        states = self._states_of(past, lambda: models)
-        states = replace(states, past=replace(states.past, model=served.model_of_row))
-        return states.among(served.requirements)
 
     def _audience(self) -> StateScores | None:
         """Scores of the current round's states; None if unknown."""

@@ -59,6 +59,10 @@ class Shown:
         names = [field.name for field in fields(cls)]
         return cls(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
 
+    def with_scores(self) -> Shown:
+        """Impressions without items whose intensity is 0."""
+        return replace(self, item=np.where(self.score > 0, self.item, -1))
+
     def scored(self, states: ScoredStates) -> Shown:
         """Impressions with intensities from given scores of the arrivals."""
         score = np.full(self.item.shape, np.nan, np.float32)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 from typing import TypeAlias
 
 import numpy as np
 
-from rimsim.arrays import Floats, Ints, ticks
+from rimsim.arrays import NEVER, Floats, Ints, ticks
 from rimsim.config import PlatformConfig, ScenarioConfig
 from rimsim.config.records import LearningConfig
 from rimsim.data.log import EventLog
@@ -34,7 +35,7 @@ from rimsim.market.consumers import Consumer
 from rimsim.market.consumers.contract import ConsumerCapabilities, World
 from rimsim.market.controls import Control
 from rimsim.market.examination import Examined
-from rimsim.market.histories import LoggedPast, RepeatRule
+from rimsim.market.histories import Histories, LoggedPast, RepeatRule
 from rimsim.market.past_round import PastRound, Shown, fold_of
 from rimsim.market.records import VISIT_BITS, LogEvents, row_capacity
 from rimsim.market.round import OpenRound
@@ -42,6 +43,7 @@ from rimsim.market.scores.past import FoldModels, PastStates, StateScores, alway
 from rimsim.market.scores.scorer import device_of
 from rimsim.market.state import KeptRounds, PlatformState
 from rimsim.market.training_log import LogPart, joined_log, log_parts, training_log
+from rimsim.market.trainings import Training
 from rimsim.market.world import examination_of, initial_model, require_weights
 from rimsim.requirements.audiences import RoundVisits
 from rimsim.requirements.on_offer import TimesOnOffer
@@ -54,6 +56,7 @@ class Platform:
 
     Args:
         control: Source of other training data; None: the platform learns from its own rounds.
+        trains_anytime: True if the platform may be asked to train within a round.
         keeps_users: True if all rounds have the same visitors, so that no round may be dropped.
     """
 
@@ -68,6 +71,7 @@ class Platform:
         retrains: bool,
         control: Control | None,
         keeps_users: bool,
+        trains_anytime: bool = False,
     ) -> None:
         require_weights(config.platform, model)
         self.model = model
@@ -85,24 +89,33 @@ class Platform:
         """Impression layers by how fast they forget."""
         self.waiting: Shown | None = None
         """Scored slates of which not all is known yet."""
+        self.live: Training | None = None
+        """Training of the serving model; None: the platform has not retrained yet."""
+        self.trainings: list[Training] = []
+        """Trainings whose models are not live yet, in the order of their starts."""
+        self.retrains = retrains
+        """False if the platform never retrains."""
         self._config = config
         self._warmup = warmup
         self._seed = seed
         self._consumer = consumer
-        self._retrains = retrains
+        self._trains_anytime = trains_anytime
         self._control = control
         self._keeps_users = keeps_users
         self._replaced: list[PastRound] = []
         """Training data that a control has instead of each of the rounds."""
-        self._before: IntensityModel | None = None
-        """The model that served the round before; None in the first one."""
         self._scorers: FoldModels | None = None
-        """Models that scored the last round's impressions, until its states are to be scored too."""
+        """Models of folds without a layer, trained like the serving model; None before they are asked for."""
 
     @property
     def learnt(self) -> list[PastRound]:
         """Training data, oldest first: the rounds, or a control's replacement."""
         return self.rounds if self._control is None else self._replaced
+
+    @property
+    def has_control(self) -> bool:
+        """True if a control replaces the training data."""
+        return self._control is not None
 
     @property
     def decay(self) -> float:
@@ -127,22 +140,35 @@ class Platform:
 
     def keep(self, served: OpenRound) -> PastRound:
         """Add a served round, and drop rounds no longer needed."""
-        hits_only = ConsumerCapabilities.of(self._consumer).hits_only
-        learns = self._config.platform.learning.data != "consumed"
-        shown = None
-        if learns:
-            shown = Shown.of(served.ledger, served.settled(), served.histories, causes=not hits_only)
-        past = PastRound(served.number, served.schedule, served.histories, shown)
+        past = self._past_of(served, served.histories)
         self.rounds.append(past)
-        if not hits_only:  # a hit in organic behaviour says nothing about the examination of positions
+        if not ConsumerCapabilities.of(
+            self._consumer
+        ).hits_only:  # a hit in organic behaviour says nothing about the examination of positions
             is_settled = served.settled() < served.schedule.stop
             self.examined = self.examined.after(served.ledger, is_settled, self._config)
         if self._control is not None:
             self._replaced.append(self._control.learnt(past))
         window = self._config.platform.log_window.rounds
         if window is not None and not self._keeps_users:
-            del self.rounds[:-window], self._replaced[:-window]
+            n_kept = window + self._n_rounds_back(served.number)
+            del self.rounds[:-n_kept], self._replaced[:-n_kept]
         return past
+
+    def _n_rounds_back(self, number: int) -> int:
+        """Number of rounds before the last that trainings still need."""
+        if not self._trains_anytime:
+            return 0
+        trainings = self.trainings if self.live is None else [self.live, *self.trainings]
+        return max((number + 1 - training.round for training in trainings), default=0)
+
+    def _past_of(self, opened: OpenRound, histories: Histories) -> PastRound:
+        """Events and impressions of a round so far."""
+        shown = None
+        if self._config.platform.learning.data != "consumed":
+            causes = not ConsumerCapabilities.of(self._consumer).hits_only
+            shown = Shown.of(opened.ledger, opened.settled(), histories, causes=causes)
+        return PastRound(opened.number, opened.schedule, histories, shown)
 
     def next_log(self) -> list[LogPart]:
         """Parts of the log for the next retraining."""
@@ -168,71 +194,127 @@ class Platform:
             time=np.concatenate([part.time[part.target] for part in parts]),
         )
 
-    def retrained(self, opened: OpenRound, tick: int) -> IntensityModel:
-        """Model retrained on the events known within a round.
+    def due(self, tick: int) -> Training | None:
+        """Newest training whose model goes live by a tick.
 
-        The layer of item effects stays, because it is fitted to whole rounds.
+        None if there is none, or if a newer model serves already.
+        """
+        due = [training for training in self.trainings if training.live <= tick]
+        if not due or (self.live is not None and due[-1].start < self.live.start):
+            return None
+        return due[-1]
+
+    def drop_due(self, tick: int) -> None:
+        """Drop the trainings whose models go live by a tick."""
+        self.trainings = [training for training in self.trainings if training.live > tick]
+
+    def go_live(
+        self, training: Training, opened: OpenRound, states_of: StatesOf, parts: list[LogPart] | None = None
+    ) -> None:
+        """Train a model, which serves from now on.
+
+        Args:
+            opened: The open round, or the round that has just been closed.
+            parts: Parts of the training log, which are used up; None: they are collected.
         """
         platform = self._config.platform
-        coming_round = PastRound(opened.number, opened.schedule, opened.histories)
-        model, layer = layer_of(self.model)
-        log = training_log(platform, self._warmup, [*self.learnt, coming_round], tick, self._seed)
-        if len(log):
-            model = updated(model, log, ground=platform.retrain_ground)
-        return laid_over(model, layer)
-
-    def retrain(self, parts: list[LogPart], states_of: StatesOf) -> None:
-        """Update the model, unless the platform never retrains.
-
-        The ``parts`` of the log are used up.
-        """
-        self._before = self.model
-        platform = self._config.platform
-        if not self._retrains:
-            return
-        model, layer = layer_of(self.model)
+        rounds = self._rounds_of(training, opened)
+        learns = platform.learning.data == "impressions"
+        first = self.live.round if self.live is not None and learns else 0 if learns else training.round
+        training = replace(
+            training,
+            # Models of folds must not have seen the outcomes of the states and impressions that they score.
+            hidden_from=min(training.round - 1, first),
+            number=1 if self.live is None else self.live.number + 1,
+        )
+        model, _ = layer_of(training.base)
+        _, layer = layer_of(self.model)  # the newest layer, if another model went live during the training
+        if parts is None:
+            parts = log_parts(platform, self._warmup, rounds, training.start, self._seed)
         log = joined_log(platform, parts, self._warmup.items, repeatable=self._warmup.repeatable)
         parts.clear()
         if len(log):
             model = updated(model, log, ground=platform.retrain_ground)
         del log  # each fold joins a log of its own, and a large one fills gigabytes
-        if platform.learning.data == "impressions":
-            last_round = self.learnt[-1]
-            if last_round.shown is not None:  # logged sessions without slates have no impressions
-                # These models have not seen the outcomes of the slates.
-                self._scorers = self._scorers_of(model)
-                layer = self._learn(last_round.shown.scored(states_of(last_round, self._scorers)))
+        scorers = None
+        if learns:
+            # These models have not seen the outcomes of the slates.
+            scorers = self._scorers_of(model, training, rounds)
+            scored, n_rounds = self._scored(training, rounds, states_of, scorers)
+            if scored is not None:
+                layer = self._learn(scored, training, n_rounds)
+        self._scorers = scorers
+        self.live = training
         self.model = laid_over(model, layer)
 
-    def _learn(self, scored: Shown) -> ImpressionLayer:
+    def _rounds_of(self, training: Training, opened: OpenRound) -> list[PastRound]:
+        """Rounds from which a training learns, oldest first."""
+        stop = training.round + (training.rows > 0)
+        rounds = [past for past in self.learnt if past.number < stop]
+        if (not rounds or rounds[-1].number < opened.number) and opened.number < stop:
+            rounds.append(self._past_of(opened, opened.known_histories))
+        return rounds
+
+    def _scored(
+        self, training: Training, rounds: list[PastRound], states_of: StatesOf, scorers: FoldModels
+    ) -> tuple[Shown | None, float]:
+        """Scored impressions to learn, and their number in rounds.
+
+        There are none of logged sessions without slates.
+        """
+        parts = []
+        n_rounds = 0.0
+        window = self._config.platform.log_window.rounds
+        for past in rounds if window is None else rounds[-window:]:
+            first = self._first_unlearnt(past.number)
+            n_arrivals = len(past.schedule)
+            stop = training.rows if past.number == training.round else n_arrivals
+            if past.shown is not None and first < stop:
+                rows = np.arange(first, stop)
+                scored = past.shown.rows(rows).scored(states_of(past, scorers).chosen(rows))
+                # An item of an earlier round that is no longer on offer has no score.
+                parts.append(scored if past is rounds[-1] else scored.with_scores())
+                n_rounds += len(rows) / n_arrivals
+        return (Shown.joined(parts) if parts else None), n_rounds
+
+    def _first_unlearnt(self, number: int) -> int:
+        """First row of a round that is not learnt."""
+        if self.live is None or self.live.round < number:
+            return 0
+        return self.live.rows if self.live.round == number else NEVER
+
+    def _learn(self, scored: Shown, training: Training, n_rounds: float) -> ImpressionLayer:
         """Layer, fitted again to slates with known outcomes."""
         slates = scored if self.waiting is None else Shown.joined([self.waiting, scored])
-        is_settled = slates.settled < self.rounds[-1].schedule.stop
+        is_settled = slates.settled < training.start
         self.waiting = slates.rows(np.flatnonzero(~is_settled))
         examination = examination_of(self._config, self._consumer, self.decay)
         shown = impressions_of(slates.rows(np.flatnonzero(is_settled)), examination)
-        self.fits = tuple(fit.after(shown, self.prior) for fit in self.fits)
-        learning = self._config.platform.learning
-        return answered_layer(learning, self.fits, self._seed, self.rounds[-1].number + 1)
+        self.fits = tuple(fit.after(shown, self.prior, n_rounds) for fit in self.fits)
+        # Each training has other samples. At a round's end they are those of the next round.
+        key = training.start if training.rows else training.round
+        return answered_layer(self._config.platform.learning, self.fits, self._seed, key)
 
     def scorers_of_last(self) -> FoldModels:
         """Models that score last round's states for the next prices."""
         # The market calls this method once per round. It reuses the models that have scored the round's impressions.
         scorers = self._scorers
-        self._scorers = None
+        if not self._trains_anytime:
+            self._scorers = None
         if self._control is not None:  # the model has not seen the next events of its own visitors
             return always(self.model)
         model, layer = layer_of(self.model)
-        models = scorers or self._scorers_of(model)
+        if scorers is None:
+            scorers = always(model) if self.live is None else self._scorers_of(model, self.live, self.learnt)
+        models = scorers
         # The platform's layer corrects these models too, so that their scores have the unit of the serving model.
         return lambda: tuple(laid_over(model, layer) for model in models())
 
-    def _scorers_of(self, model: IntensityModel) -> FoldModels:
-        """Models without a layer, for states of the last round."""
-        if not (self._retrains and self.crosses):
+    def _scorers_of(self, model: IntensityModel, training: Training, rounds: list[PastRound]) -> FoldModels:
+        """Models of folds without a layer, which a training gives."""
+        if not self.crosses:
             return always(model)
-        before = self._before or self.model
-        return cross_fitted(self._config.platform, self._warmup, self.learnt, before, self._seed)
+        return cross_fitted(self._config.platform, self._warmup, rounds, training, self._seed)
 
     @property
     def state(self) -> PlatformState:
@@ -241,13 +323,23 @@ class Platform:
         past = KeptRounds.of(self.rounds, keeps_users=keeps)
         learnt = None if self._control is None else KeptRounds.of(self._replaced, keeps_users=keeps)
         return PlatformState(
-            self.model, self._before, self.log_counts, self.examined, past, self.fits, self.waiting, learnt
+            model=self.model,
+            live=self.live,
+            trainings=tuple(self.trainings),
+            log_counts=self.log_counts,
+            examined=self.examined,
+            past=past,
+            fits=self.fits,
+            waiting=self.waiting,
+            learnt=learnt,
         )
 
     def load_state(self, state: PlatformState, logged_past: LoggedPast) -> None:
         """Restore a state that a platform with equal settings saved."""
         self.model = state.model
-        self._before = state.before
+        self.live = state.live
+        self.trainings = list(state.trainings)
+        self._scorers = None
         self.log_counts = state.log_counts
         self.examined = state.examined
         self.fits = state.fits
@@ -288,18 +380,20 @@ def answered_layer(
 
 
 def cross_fitted(
-    platform: PlatformConfig, warmup: EventLog, past: list[PastRound], before: IntensityModel, seed: int
+    platform: PlatformConfig, warmup: EventLog, rounds: list[PastRound], training: Training, seed: int
 ) -> FoldModels:
-    """Model of each user fold, without the fold's latest events."""
-    # ``before`` is the model that served the last round, without its layer. The models of both folds are retrained from
-    # it at the first call.
-    rounds = list(past)
-    stop = past[-1].schedule.stop
-    base, _ = layer_of(before)
+    """Model of each fold, trained without its latest events."""
+    # The models of both folds are retrained at the first call, from the same model as the serving model.
+    stop = training.round + (training.rows > 0)
+    known = [past for past in rounds if past.number < stop]
+    base, _ = layer_of(training.base)
 
     @lru_cache(maxsize=1)
     def models() -> tuple[IntensityModel, ...]:
-        logs = (training_log(platform, warmup, rounds, stop, seed, without_fold=fold) for fold in (0, 1))
+        logs = (
+            training_log(platform, warmup, known, training.start, seed, fold, training.hidden_from)
+            for fold in (0, 1)
+        )
         return tuple(updated(base, log, ground=platform.retrain_ground) for log in logs)
 
     return models

@@ -203,9 +203,10 @@ class OpenRound:
             self._foreseen = self.foreseen_histories()
             self._known = self._foreseen
         self._scores: ArrivalScores | None = self._scores_of_arrivals(model, context.shared)
+        self._models = [model]
+        self._first_rows = [0]
         self._opening_model = context.opening_model
-        self.models = [(0, model)]
-        """Models that serve the round: each with the first row that it serves, in the order of rows."""
+        self._is_opening_model = model is context.opening_model
         self._opening_scores: ArrivalScores | None = None
         """Scores under the opening model; None before they are asked for, or if that model serves the round."""
         self._reported: _Reported | None = None
@@ -238,6 +239,33 @@ class OpenRound:
             "arrivals", model, digest_of(schedule, histories), dict
         )
         return PrecomputedScores(scorer, histories, schedule, blocks)
+
+    def use_model(self, model: IntensityModel, tick: int) -> None:
+        """Score arrivals by another model from a tick on.
+
+        All arrivals before now must be served.
+        """
+        served = self.queue.served
+        scorer = Scorer(model, self._known, self._times, self._device)
+        # Precomputed scores encode states window by window, from the events before the round on.
+        scorer.encode(self.schedule.start if self._can.exogenous else tick)
+        self._models.append(model)
+        self._first_rows.append(served)
+        self._is_opening_model = False
+        self._reported = None
+        self._open_scores.replace_scorer(scorer, served)
+        self.renew()
+
+    @property
+    def models(self) -> tuple[IntensityModel, ...]:
+        """Models that have served the round, oldest first."""
+        return tuple(self._models)
+
+    @property
+    def model_of_arrival(self) -> Ints:
+        """(n,) number of the model that serves each arrival."""
+        rows = np.arange(len(self.schedule))
+        return np.asarray(np.searchsorted(self._first_rows, rows, side="right") - 1, np.int64)
 
     def _columns_of_serving(self) -> RoundColumns:
         """Arrays that serving reads and writes."""
@@ -330,10 +358,9 @@ class OpenRound:
 
     def _opening_intensity(self, rows: Ints, scores: ScoreRows) -> torch.Tensor:
         """Intensities λ(x,y) of arrivals under the opening model."""
-        if self.models[-1][1] is not self._opening_model:
+        if not self._is_opening_model:
             if self._opening_scores is None:
                 self._opening_scores = self._scores_of_arrivals(self._opening_model, None)
-                self._opening_scores.begin_at(self.queue.served)
             scores = self._opening_scores.rows(rows)
         relevance, ground, _ = scores.tensors
         return relevance * ground[:, None]
@@ -371,23 +398,6 @@ class OpenRound:
         if histories is None:
             histories = self.histories
         return RoundTruths(histories, self.schedule, self._wait - 1, self._appeal)
-
-    def serve_by(self, model: IntensityModel) -> None:
-        """Let another model score the arrivals from now on."""
-        served = self.queue.served
-        self.models.append((served, model))
-        self._reported = None
-        self._scores = self._scores_of_arrivals(model, None)
-        self._scores.begin_at(served)
-        self.renew()
-
-    @property
-    def model_of_row(self) -> Ints | None:
-        """(n,) number of each arrival's model; None: all have one."""
-        if len(self.models) == 1:
-            return None
-        first_rows = [row for row, _ in self.models]
-        return np.searchsorted(first_rows, np.arange(len(self.schedule)), side="right") - 1
 
     def has_served_at(self, tick: int) -> bool:
         """True if an arrival of a tick has been served."""

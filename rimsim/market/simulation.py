@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator
 
 import simpy
 
+from rimsim.errors import MarketError, RimsimError, one_line
 from rimsim.market.clock import ArrivalQueue, Clock, Moment, Rank, VisitCounts
 from rimsim.market.records import Schedule
 
@@ -26,7 +27,7 @@ class Simulation:
         self._round_ends: list[simpy.Event] = []
         """Events that wait for the end of the round."""
         self._live_models: list[simpy.Event] = []
-        """Events that wait for a retrained model to go live."""
+        """Events that wait for the next model that goes live."""
         self.clock.process(self._rounds())
 
     def queue_of(self, schedule: Schedule) -> ArrivalQueue:
@@ -52,22 +53,36 @@ class Simulation:
         return event
 
     def model_live(self) -> simpy.Event:
-        """Event when the next retrained model goes live."""
+        """Event of the next model that goes live."""
         event = self.clock.event()
         self._live_models.append(event)
         return event
 
-    def note_live(self) -> None:
-        """Trigger the events that wait for a retrained model."""
+    def note_live(self, number: int) -> None:
+        """Trigger the events of the model with a number."""
         waits = self._live_models
         self._live_models = []
         for event in waits:
-            event.succeed()
+            event.succeed(number)
 
-    def at(self, tick: int, act: Callable[[], None]) -> None:
-        """Let the market act at a tick, as a retraining."""
-        moment = Moment(self.clock, tick, Rank.RETRAIN)
-        moment.callbacks.append(lambda _: act())
+    def go_live_at(self, tick: int, go_live: Callable[[], None]) -> None:
+        """Call a function when a model goes live.
+
+        If it is interrupted, it is called again when the clock goes on.
+        """
+
+        def call(_: simpy.Event) -> None:
+            """Call the function."""
+            try:
+                go_live()
+            except BaseException as error:
+                self.go_live_at(self.clock.tick, go_live)
+                if isinstance(error, RimsimError) or not isinstance(error, Exception):
+                    raise
+                raise MarketError(f"retraining: {type(error).__name__}: {one_line(error)}") from error
+
+        moment = Moment(self.clock, tick, Rank.LIVE)
+        moment.callbacks.append(call)
 
     def after_visits(self, n: int) -> simpy.Event:
         """Event after ``n`` more visits."""

@@ -24,9 +24,10 @@ from rimsim.market.past_round import PastRound, Shown
 from rimsim.market.processes.effects import EffectsState
 from rimsim.market.providers import Offer
 from rimsim.market.records import Schedule
+from rimsim.market.trainings import Training
 from rimsim.requirements.rows import CarryOver
 
-_FORMAT = 9
+_FORMAT = 10
 """Number of the file format, raised with every change."""
 _COLUMNS = tuple(field.name for field in dataclasses.fields(Schedule))
 """Names of a schedule's columns."""
@@ -144,8 +145,8 @@ class PlatformState:
 
     model: IntensityModel
     """Model that will serve the round."""
-    before: IntensityModel | None
-    """Model that served the last round, from which cross-fitted models are retrained; None in round 0."""
+    live: Training | None
+    """Training of this model, from whose start cross-fitted models are retrained; None before the first training."""
     log_counts: Ints
     """(M,) target events of each item in the platform's log."""
     examined: Examined
@@ -158,16 +159,13 @@ class PlatformState:
     """Scored slates with outcomes that are not yet known; None if all outcomes are known."""
     learnt: KeptRounds | None = None
     """Training data of a control's platform, which replace ``past``; None for any other platform."""
+    trainings: tuple[Training, ...] = ()
+    """Trainings whose models are not live yet, in the order of their starts."""
 
-
-@dataclass(frozen=True, eq=False)
-class TrainedModel:
-    """Retrained model that will go live."""
-
-    model: IntensityModel
-    """The retrained model."""
-    tick: int
-    """Tick at which the model goes live."""
+    @property
+    def all_trainings(self) -> tuple[Training, ...]:
+        """Trainings of the serving model and of later models."""
+        return self.trainings if self.live is None else (self.live, *self.trainings)
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,8 +183,6 @@ class MarketState:
     round 0."""
     effects: EffectsState | None = None
     """Effects of processes so far, and their memory; None without processes."""
-    trained: TrainedModel | None = None
-    """Retrained model that is not live yet; None without one."""
 
     def save(self, folder: Path) -> None:
         """Write the state into a folder, created if missing.
@@ -213,16 +209,15 @@ class MarketState:
         if self.effects is not None:
             arrays |= self.effects.arrays()
         np.savez(folder / "state.npz", **arrays)
-        trained = None if self.trained is None else self.trained.model
-        for name, model in (("model", platform.model), ("before", platform.before), ("trained", trained)):
-            if model is not None:
-                save_model(model, folder / name)
+        save_model(platform.model, folder / "model")
+        for number, training in enumerate(platform.all_trainings):
+            save_model(training.base, folder / f"base-{number}")
         header = {
             "format": _FORMAT,
             "round": self.round,
-            "before": platform.before is not None,
+            "is_trained": platform.live is not None,
+            "trainings": [training.numbers for training in platform.all_trainings],
             "processes": None if self.effects is None else self.effects.notes,
-            "trained": None if self.trained is None else self.trained.tick,
         }
         (folder / "state.json").write_text(json.dumps(header), encoding="utf-8")
 
@@ -256,8 +251,13 @@ class MarketState:
             raise RunFolderError(
                 f"{folder}: the state has format {header.get('format')!r}. Expected format {_FORMAT}"
             )
+        trainings = [
+            Training(base=load(folder / f"base-{number}"), **numbers)
+            for number, numbers in enumerate(header["trainings"])
+        ]
         platform = PlatformState(
-            before=load(folder / "before") if header["before"] else None,
+            live=trainings.pop(0) if header["is_trained"] else None,
+            trainings=tuple(trainings),
             model=load(folder / "model"),
             log_counts=log_counts,
             examined=examined,
@@ -272,7 +272,4 @@ class MarketState:
             offer=offer,
             carry_over=carry_over,
             effects=effects,
-            trained=None
-            if header["trained"] is None
-            else TrainedModel(load(folder / "trained"), int(header["trained"])),
         )

@@ -21,6 +21,7 @@ def training_log(
     now: int,
     seed: int,
     without_fold: int | None = None,
+    hidden_from: int | None = None,
 ) -> EventLog:
     """Log to retrain on: recent consumptions, and warm-up users.
 
@@ -32,9 +33,10 @@ def training_log(
         rounds: Cached rounds, oldest first; only rounds within the log window are used. The sample of warm-up
             users depends on the number of used rounds. The sample stays the same once the log window is full.
         now: Tick of the retraining. The log has only events that become visible before this tick.
-        without_fold: Fold of users whose events in the last round are left out, for cross-fitted prices.
+        without_fold: Fold of users whose latest events are left out, for cross-fitted prices.
+        hidden_from: Number of the first round whose events of this fold are left out; None: the last round.
     """
-    parts = log_parts(config, warmup, rounds, now, seed, without_fold)
+    parts = log_parts(config, warmup, rounds, now, seed, without_fold, hidden_from)
     return joined_log(config, parts, warmup.items, repeatable=warmup.repeatable)
 
 
@@ -61,22 +63,24 @@ def log_parts(
     now: int,
     seed: int,
     without_fold: int | None = None,
+    hidden_from: int | None = None,
 ) -> list[LogPart]:
     """Parts of :func:`training_log`: rounds, then warm-up users."""
     window = config.log_window
     recent = rounds if window.rounds is None else rounds[-window.rounds :]
-    parts = _own_log(recent, now, seed, without_fold, warmup.n_items)
+    if hidden_from is None:
+        hidden_from = rounds[-1].number if rounds else 0
+    parts = _own_log(recent, now, seed, without_fold, hidden_from, warmup.n_items)
     n_targets = sum(int(part.target.sum()) for part in parts)
     return [*parts, _warmup_users(config, warmup, n_targets, seed, len(recent))]
 
 
 def _own_log(
-    rounds: list[PastRound], now: int, seed: int, without_fold: int | None, n_items: int
+    rounds: list[PastRound], now: int, seed: int, without_fold: int | None, hidden_from: int, n_items: int
 ) -> list[LogPart]:
     """Parts of the log from the platform's own rounds."""
     parts: list[LogPart] = []
     seen_ids: set[int] = set()
-    last = rounds[-1] if rounds else None
     for past in reversed(rounds):
         histories = past.histories
         # Users who stay have one history for all rounds, which is added once, in its latest state.
@@ -86,11 +90,12 @@ def _own_log(
         sharing = [sharer for sharer in rounds if sharer.histories is histories]
         window_start = min(sharer.schedule.start for sharer in sharing)
         # Tick from which the events of the fold are left out.
-        hidden_from = last.schedule.start if last is not None and last.histories is histories else now + 1
+        starts = [sharer.schedule.start for sharer in sharing if sharer.number >= hidden_from]
+        hidden_tick = min(starts, default=now + 1)
         counts = histories.visible_at(np.arange(len(histories)), np.full(len(histories), now - 1))
         if without_fold is not None:
             fold_slots = np.flatnonzero((counts > 0) & (fold_of(seed, histories.user) == without_fold))
-            n_before = histories.visible_at(fold_slots, np.full(len(fold_slots), hidden_from - 1))
+            n_before = histories.visible_at(fold_slots, np.full(len(fold_slots), hidden_tick - 1))
             counts[fold_slots] = np.minimum(counts[fold_slots], n_before)
         slots = np.flatnonzero(counts)
         states = histories.states(slots, counts[slots], np.full(len(slots), now))

@@ -54,7 +54,7 @@ def test_the_layer_is_fitted_to_the_ledgers(calibration):
         closed = market.closed[-1]
         if calibration == "cross-fitted":
             of_market = market.platform
-            models = cross_fitted(platform, market.world.past, of_market.rounds, of_market._before, 0)
+            models = cross_fitted(platform, market.world.past, of_market.rounds, of_market.live, 0)
         table = closed.ledger.table("a", 0, closed.number)
         scored = _scores(market, models)
         lengths = np.zeros(len(closed.ledger.item), np.int64)

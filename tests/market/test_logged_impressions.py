@@ -57,7 +57,7 @@ def test_the_layer_of_a_log_is_that_of_a_round_with_the_same_impressions():
     play_round(market, agent)
     platform = market.platform
     last = platform.rounds[-1]
-    models = cross_fitted(config.platform, market.world.past, platform.rounds, platform._before, 0)
+    models = cross_fitted(config.platform, market.world.past, platform.rounds, platform.live, 0)
     rows = np.flatnonzero(last.shown.settled < last.schedule.stop)
     assert len(rows) > 50
     examination = examination_of(config, market.consumer, platform.decay)

@@ -13,6 +13,7 @@ from rimsim.market.processes.effects import Happening
 from rimsim.market.processes.handle import MarketHandle
 from rimsim.market.processes.outage import Outage
 from rimsim.market.processes.stock import UnitStock
+from rimsim.market.processes.training import TrainingTimes
 from rimsim.plugs import make_plug, named_options
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "MarketHandle",
     "Outage",
     "Process",
+    "TrainingTimes",
     "UnitStock",
     "make_processes",
 ]
@@ -31,6 +33,7 @@ BUILT_IN: dict[str, Callable[..., Any]] = {
     "demand": Demand,
     "outage": Outage,
     "stock": UnitStock,
+    "training": TrainingTimes,
 }
 """Name of a built-in process → its class."""
 

@@ -16,7 +16,8 @@ class Process(Protocol):
     """Process that changes a market at its own times.
 
     A process is a frozen record of options, so its class is usually a frozen dataclass. Its memory is
-    ``market.memory``, because a generator cannot be saved.
+    ``market.memory``, because a generator cannot be saved. If its class has the attribute ``decides_retraining =
+    True``, the platform retrains only when a process calls ``market.retrain``, and not at the end of each round.
     """
 
     def run(self, env: simpy.Environment, market: MarketHandle) -> Generator[simpy.Event, Any, Any]:

@@ -11,7 +11,7 @@ import simpy
 from numpy.typing import ArrayLike
 
 from rimsim import rng
-from rimsim.arrays import Array, Bools, Ints
+from rimsim.arrays import TICKS, Array, Bools, Ints
 from rimsim.errors import MarketError, require_known
 from rimsim.market.consumers.contract import ConsumerCapabilities
 from rimsim.market.fallbacks import FALLBACKS
@@ -66,8 +66,8 @@ class ChangeableMarket(Protocol):
     def start_model(self, process: int) -> None:
         """Let a process's fallback no longer answer."""
 
-    def retrain(self, takes: float) -> bool:
-        """Retrain on the events known now; false if frozen."""
+    def retrain(self, process: int, takes: int) -> bool:
+        """Start a training for a process; false if frozen."""
 
     def note_happening(self, process: str, change: str, items: Ints | None, value: float) -> None:
         """Record a change by a process."""
@@ -217,21 +217,22 @@ class MarketHandle:
             self._note("start_model")
 
     def retrain(self, takes: float = 0.0) -> None:
-        """Retrain the platform's model on the events known now.
+        """Start a training of the platform's model now.
 
-        The model goes live after ``takes`` seconds. Until then the old model serves, and :meth:`model_live` waits. One
-        retraining can be under way at a time. The arm of a frozen platform ignores the request.
+        The platform learns what it knows at this instant. The new model goes live after ``takes`` seconds. Until then,
+        the old model serves and the events go on. Trainings may overlap, but a model does not go live after a model
+        whose training started later. If ``platform.retrain`` is false, nothing happens.
         """
         self._require_awake()
         if not (math.isfinite(takes) and takes >= 0):
-            raise MarketError(f"retrain: takes is {takes} s. Expected a finite time of at least 0 s")
-        if self._market.retrain(float(takes)):
-            self._note("retrain", value=float(takes))
+            raise MarketError(f"retrain: takes is {takes} s. Expected a finite number of at least 0 s")
+        if self._market.retrain(self._number, round(takes * TICKS)):
+            self._note("train")
 
     def model_live(self) -> simpy.Event:
-        """Event when the next retrained model goes live.
+        """Event of the next model that goes live.
 
-        This is a model of :meth:`retrain`, or of the platform's own retraining at the end of a round.
+        Its value is the number of models that went live so far, without the model of the opening.
         """
         return self._market.simulation.model_live()
 

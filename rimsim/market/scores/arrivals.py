@@ -126,16 +126,17 @@ class ArrivalScores:
         if self._columns is not None:
             _refer(self._columns.block, rows, NO_SCORES if block is None else block.compiled)
 
-    def begin_at(self, served: int) -> None:
-        """Begin after the served arrivals, which are the first."""
-        self.drop(np.arange(served))
-
     def offer(self, times: TimesOnOffer, served: int) -> None:
         """Score arrivals with other times on offer from now on.
 
         ``served`` is the number of served arrivals, which are the first.
         """
         self._scorer.offer(times)
+        self.forget(served)
+
+    def replace_scorer(self, scorer: Scorer, served: int) -> None:
+        """Score arrivals by another model from now on."""
+        self._scorer = scorer
         self.forget(served)
 
     def forget(self, served: int) -> None:  # noqa: ARG002  # a subclass needs it
@@ -266,7 +267,7 @@ class PrecomputedScores(ArrivalScores):
         """Number of the round's events in each arrival's state."""
         self._filled = 0
         """Number of arrivals that have been scored, from the first on: full blocks, or all arrivals."""
-        self._window = max(_MOST_BYTES // max(scorer.hidden_bytes(), 1) // BLOCK, 1) * BLOCK
+        self._window = _window_of(scorer)
         """Number of arrivals whose states are encoded at once: a multiple of ``BLOCK``."""
         self._hidden: Hidden = ()
         """Hidden states of the window that was encoded last."""
@@ -295,9 +296,12 @@ class PrecomputedScores(ArrivalScores):
                 self._shared[first] = self._block[chosen]
             self._filled = stop
 
-    def begin_at(self, served: int) -> None:
-        """Begin after the served arrivals, which are the first."""
-        self._filled = served
+    def replace_scorer(self, scorer: Scorer, served: int) -> None:
+        """Score arrivals by another model, which encodes its own states."""
+        super().replace_scorer(scorer, served)
+        self._window = _window_of(scorer)
+        self._hidden = ()
+        self._encoded = -1
 
     def forget(self, served: int) -> None:
         """Forget all scores, and share none from now on."""
@@ -326,6 +330,11 @@ class PrecomputedScores(ArrivalScores):
             self._hidden = self._scorer.hidden_at(self._schedule.slot[window], self._states[window])
             self._encoded = window_start
         return tuple(part[first : first + len(rows)] for part in self._hidden)
+
+
+def _window_of(scorer: Scorer) -> int:
+    """Number of states encoded at once, in whole blocks."""
+    return max(_MOST_BYTES // max(scorer.hidden_bytes(), 1) // BLOCK, 1) * BLOCK
 
 
 def _next_of_same(values: Ints) -> Ints:

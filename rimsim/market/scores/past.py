@@ -65,7 +65,7 @@ class PastStates:
     offer_tick: Ints | None = None
     """(n,) tick at which an item must be on offer in each state; None: the tick of the state."""
     model: Ints | None = None
-    """(n,) number of the model that scores each state, ascending; None: models score folds of users."""
+    """(n,) number of the model that scores each state; None: that of the user's fold."""
 
     @classmethod
     def of_round(cls, past: PastRound, visits: RoundVisits, capacity: Ints | None = None) -> PastStates:
@@ -101,7 +101,10 @@ class PastStates:
         n = len(self.id)
         if n <= limit:
             return self
-        rows = np.floor((np.arange(limit) + 0.5) * (n / limit)).astype(np.int64)
+        return self.chosen(np.floor((np.arange(limit) + 0.5) * (n / limit)).astype(np.int64))
+
+    def chosen(self, rows: Ints) -> PastStates:
+        """Chosen states, in clock order."""
         all_states = self.states
         all_excluded = self.excluded
         return PastStates(
@@ -141,7 +144,7 @@ class StateScores(ScoredStates):
     past: PastStates
     """Past states, not yet scored."""
     models: FoldModels
-    """Function that returns the model of each fold of users, or one model for all."""
+    """Function that returns the model of each fold of users, one model for all, or the models of ``past.model``."""
     times: TimesOnOffer
     """Times at which items are on offer."""
     device: torch.device
@@ -182,9 +185,13 @@ class StateScores(ScoredStates):
         """Scores of the same states, with histories if needed."""
         return dataclasses.replace(self, with_history=True) if needs.history else self
 
+    def chosen(self, rows: Ints) -> StateScores:
+        """Scores of chosen states, in clock order."""
+        return self if len(rows) == len(self) else dataclasses.replace(self, past=self.past.chosen(rows))
+
     def scored_by(self, models: FoldModels) -> StateScores:
         """Scores of the same states by other models."""
-        return dataclasses.replace(self, models=models)
+        return dataclasses.replace(self, past=dataclasses.replace(self.past, model=None), models=models)
 
     def among(self, requirements: RoundRequirements) -> StateScores:
         """Scores of the same states, with a round's terms.
@@ -202,23 +209,22 @@ class StateScores(ScoredStates):
 
     def __iter__(self) -> Iterator[Arrivals]:
         models = self.models()
-        fold = self.past.model
-        if fold is None:
-            fold = fold_of(self.seed, self.past.user) % len(models)
+        number_of_state = self.past.model
+        if number_of_state is None:
+            number_of_state = fold_of(self.seed, self.past.user) % len(models)
         for number, model in enumerate(models):
-            yield from self._scored(model, np.flatnonzero(fold == number))
+            yield from self._scored(model, np.flatnonzero(number_of_state == number))
 
     def rows(self, start: int, stop: int) -> Float32s:
         """λ(x,y) of adjacent states in clock order, −inf if inadmissible."""
-        # Models that served one after the other score rows in clock order, models of folds do not.
+        # Models that served the round one after the other score rows in clock order, but models of folds would not.
         scores = np.empty((stop - start, len(self.times)), np.float32)
         n_filled = 0
         models = self.models()
-        rows = np.arange(start, stop)
-        number_of_row = np.zeros(len(rows), np.int64) if self.past.model is None else self.past.model[rows]
-        assert self.past.model is not None or len(models) == 1  # noqa: S101  # models of folds are not asked for rows
-        for number, model in enumerate(models):
-            for chunk in self._scored(model, rows[number_of_row == number]):
+        numbers = np.zeros(len(self), np.int64) if self.past.model is None else self.past.model
+        for number in np.unique(numbers[start:stop]).tolist():
+            rows = start + np.flatnonzero(numbers[start:stop] == number)
+            for chunk in self._scored(models[number], rows):
                 chunk.write_scores(scores[n_filled : n_filled + len(chunk)])
                 n_filled += len(chunk)
         return scores

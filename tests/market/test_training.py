@@ -1,0 +1,115 @@
+"""Trainings that take time: models that go live within a round, and the process ``training``."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from kit.markets import small_broadcast, small_replay, small_scenario
+
+from rimsim.agents import make_agent, play_round
+from rimsim.arrays import TICKS
+from rimsim.config import PlatformConfig
+from rimsim.market import Market
+from rimsim.market.processes import TrainingTimes
+
+DAY = 86400.0
+
+
+def played(config, processes=None, agent="rim-feedback", batch=None, **options):
+    """Market with processes by name, played to its end."""
+    if processes is not None:
+        options["processes"] = processes
+    market = Market(config, **options)
+    agent = make_agent(agent)
+    while not market.done:
+        play_round(market, agent, batch)
+    return market
+
+
+def ledgers(market):
+    """Ledger tables of all rounds, joined."""
+    tables = [closed.ledger.table("agent", 0, closed.number) for closed in market.closed]
+    return pd.concat(tables, ignore_index=True)
+
+
+def assert_same(left, right):
+    """All tables of two markets are equal to the bit."""
+    pd.testing.assert_frame_equal(ledgers(left), ledgers(right), check_exact=True)
+    for first, second in zip(left.closed, right.closed, strict=True):
+        np.testing.assert_array_equal(first.required, second.required)
+        np.testing.assert_array_equal(first.log_counts, second.log_counts)
+
+
+def happenings(market):
+    """Trainings and models that go live: change, round and time."""
+    return [
+        (happening.change, happening.round, happening.time)
+        for closed in market.closed
+        for happening in closed.happenings
+    ]
+
+
+def duration(market, share):
+    """Duration of a share of the first round, as a text."""
+    schedule = market.schedule
+    return f"{(schedule.stop - schedule.start) * share / TICKS / 60:.0f}min"
+
+
+def platforms():
+    """Platforms that learn in different ways."""
+    return {
+        "consumed": PlatformConfig(model="popularity-hp", learning="consumed"),
+        "impressions": PlatformConfig(model="popularity-hp", learning="impressions"),
+        "bag": PlatformConfig(model="bag-hp", learning="impressions"),
+    }
+
+
+@pytest.mark.parametrize("platform", ["consumed", "impressions", "bag"])
+@pytest.mark.parametrize("scenario", [small_scenario, small_replay, small_broadcast])
+def test_without_options_the_tables_are_those_without_the_process(scenario, platform):
+    """The process that retrains at each round's end at once equals the platform that does so by itself."""
+    config = scenario(platform=platforms()[platform], rounds=3)
+    agent = "rim-feedback"
+    assert_same(played(config, {"training": TrainingTimes()}, agent), played(config, None, agent))
+
+
+@pytest.mark.parametrize("agent", ["rim-feedback", "relevance", "epsilon-greedy"])
+@pytest.mark.parametrize("scenario", [small_scenario, small_replay])
+def test_no_result_depends_on_the_batch(agent, scenario):
+    """With models that go live within rounds, batches of 1, 7 and all have the same tables."""
+    config = scenario(platform=platforms()["bag"], rounds=2)
+    market = Market(config)
+    takes = duration(market, 0.2)
+    processes = {"training": TrainingTimes(visits=30, takes=takes), "more": TrainingTimes(visits=100)}
+    expected = played(config, processes, agent)
+    assert {change for change, _, _ in happenings(expected)} == {"train", "live"}
+    for batch in (1, 7):
+        market = played(config, processes, agent, batch)
+        assert_same(market, expected)
+        assert happenings(market) == happenings(expected)
+
+
+def test_a_training_that_never_ends_is_a_frozen_platform():
+    """If a training takes longer than the run, all tables are those of a platform that never retrains."""
+    config = small_scenario()
+    slow = {"training": TrainingTimes(takes="9000d")}
+    assert_same(played(config, slow), played(config, retrain=False))
+    assert not happenings(played(config, slow, retrain=False))
+
+
+def test_a_resumed_market_has_the_same_trainings(tmp_path):
+    """A market saved while trainings are pending goes on like an uninterrupted market."""
+    config = small_scenario(platform=platforms()["bag"], rounds=3)
+    market = Market(config)
+    processes = {"training": TrainingTimes(visits=50, takes=duration(market, 0.9))}
+    expected = played(config, processes)
+    first = Market(config, processes=processes)
+    while first.round < 2:
+        play_round(first, make_agent("rim-feedback"))
+    assert first.platform.trainings
+    first.state.save(tmp_path)
+    resumed = Market(config, processes=processes)
+    resumed.load_state(type(first.state).load(tmp_path))
+    play_round(resumed, make_agent("rim-feedback"))
+    resumed.closed[:0] = first.closed
+    assert_same(resumed, expected)
+    assert happenings(resumed) == happenings(expected)
