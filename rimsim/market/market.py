@@ -215,7 +215,7 @@ class Market:
                     "a control: a process of the scenario decides when the platform retrains. A control needs "
                     "retraining at the end of each round"
                 )
-        return Platform(
+        platform = Platform(
             config,
             model,
             self.world.past,
@@ -224,8 +224,9 @@ class Market:
             retrains=config.platform.retrain if retrain is None else retrain,
             control=control,
             keeps_users=self.arrivals.keeps_users,
-            trains_anytime=bool(self.processes),
         )
+        platform.trains_anytime = bool(self.processes)
+        return platform
 
     def _own_warm_model(self, seed: int) -> IntensityModel:
         """Opening model in a world that is not shared."""

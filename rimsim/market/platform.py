@@ -56,7 +56,6 @@ class Platform:
 
     Args:
         control: Source of other training data; None: the platform learns from its own rounds.
-        trains_anytime: True if the platform may be asked to train within a round.
         keeps_users: True if all rounds have the same visitors, so that no round may be dropped.
     """
 
@@ -71,7 +70,6 @@ class Platform:
         retrains: bool,
         control: Control | None,
         keeps_users: bool,
-        trains_anytime: bool = False,
     ) -> None:
         require_weights(config.platform, model)
         self.model = model
@@ -99,7 +97,8 @@ class Platform:
         self._warmup = warmup
         self._seed = seed
         self._consumer = consumer
-        self._trains_anytime = trains_anytime
+        self.trains_anytime = False
+        """True if the platform may be asked to train within a round."""
         self._control = control
         self._keeps_users = keeps_users
         self._replaced: list[PastRound] = []
@@ -157,7 +156,7 @@ class Platform:
 
     def _n_rounds_back(self, number: int) -> int:
         """Number of rounds before the last that trainings still need."""
-        if not self._trains_anytime:
+        if not self.trains_anytime:
             return 0
         trainings = self.trainings if self.live is None else [self.live, *self.trainings]
         return max((number + 1 - training.round for training in trainings), default=0)
@@ -299,7 +298,7 @@ class Platform:
         """Models that score last round's states for the next prices."""
         # The market calls this method once per round. It reuses the models that have scored the round's impressions.
         scorers = self._scorers
-        if not self._trains_anytime:
+        if not self.trains_anytime:
             self._scorers = None
         if self._control is not None:  # the model has not seen the next events of its own visitors
             return always(self.model)

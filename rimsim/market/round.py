@@ -203,8 +203,7 @@ class OpenRound:
             self._foreseen = self.foreseen_histories()
             self._known = self._foreseen
         self._scores: ArrivalScores | None = self._scores_of_arrivals(model, context.shared)
-        self._models = [model]
-        self._first_rows = [0]
+        self._models = [(0, model)]  # a model, after the first row that it scores
         self._opening_model = context.opening_model
         self._is_opening_model = model is context.opening_model
         self._opening_scores: ArrivalScores | None = None
@@ -249,8 +248,7 @@ class OpenRound:
         scorer = Scorer(model, self._known, self._times, self._device)
         # Precomputed scores encode states window by window, from the events before the round on.
         scorer.encode(self.schedule.start if self._can.exogenous else tick)
-        self._models.append(model)
-        self._first_rows.append(served)
+        self._models.append((served, model))
         self._is_opening_model = False
         self._reported = None
         self._open_scores.replace_scorer(scorer, served)
@@ -259,13 +257,14 @@ class OpenRound:
     @property
     def models(self) -> tuple[IntensityModel, ...]:
         """Models that have served the round, oldest first."""
-        return tuple(self._models)
+        return tuple(model for _, model in self._models)
 
     @property
     def model_of_arrival(self) -> Ints:
         """(n,) number of the model that serves each arrival."""
+        first_rows = [first_row for first_row, _ in self._models]
         rows = np.arange(len(self.schedule))
-        return np.asarray(np.searchsorted(self._first_rows, rows, side="right") - 1, np.int64)
+        return np.asarray(np.searchsorted(first_rows, rows, side="right") - 1, np.int64)
 
     def _columns_of_serving(self) -> RoundColumns:
         """Arrays that serving reads and writes."""

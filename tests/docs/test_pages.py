@@ -39,7 +39,7 @@ def _anchors(path):
 
 
 def test_every_page_and_every_room_is_in_the_sites_contents_and_short():
-    """Each page and package once; README has 800 words at most, a page 2,000, all hand-written pages 36,200."""
+    """Each page and package once; README has 800 words at most, a page 2,000, all hand-written pages 36,300."""
     sections = dict(_listed(DOCS / "index.md"))
     assert list(sections) == ["Tutorials", "How to", "Explanation", "Reference", "Measured"]
     assert sections.pop("Measured") == []  # one entry, whose title is another: Benchmark log <log/README>
@@ -54,7 +54,7 @@ def test_every_page_and_every_room_is_in_the_sites_contents_and_short():
     words = {path.stem: _words(path) for path in DOCS.glob("*.md")}
     generated = {"scenarios", "command-line", "measures", "tables"}
     assert {name: count for name, count in words.items() if count > 2000 and name not in generated} == {}
-    assert sum(count for name, count in words.items() if name not in generated) <= 36_200
+    assert sum(count for name, count in words.items() if name not in generated) <= 36_300
 
 
 @pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES, *LOG.glob("*.md")], ids=str)
