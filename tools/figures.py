@@ -204,9 +204,9 @@ class Claim:
             values = {"share": _share(self.curve, self.rounds)}
         else:
             cells = _row(self.row)
-            starred = tuple(column for column, cell in cells.items() if cell.endswith("*"))
-            if self.starred and set(starred) != set(self.starred):
-                return f"stars are in {', '.join(starred) or 'no column'}"
+            with_star = tuple(column for column, cell in cells.items() if cell.endswith("*"))
+            if self.starred and set(with_star) != set(self.starred):
+                return f"stars are in {', '.join(with_star) or 'no column'}"
             values = {name: float(_formatted(cells[name], "size")) for name in self.starred or cells}
         outside = [
             f"{name} {value:g}"
@@ -238,17 +238,17 @@ def _row(place: str) -> dict[str, str]:
     """Column → cell of a row of the log, with its star, without empty cells."""
     table, row = (part.strip() for part in place.split(";"))
     name, _, heading = table.partition("#")
-    text = (LOG / f"{name}.md").read_text(encoding="utf-8").replace("*", "★")  # plain cells have no *
+    text = (LOG / f"{name}.md").read_text(encoding="utf-8")
     rows_found = [
         dict(zip(rows[0][1:], cells[1:], strict=True))
-        for title, rows in tables(text)
+        for title, rows in tables(text, starred)
         if title == heading
         for cells in rows[1:]
         if cells[0] == row
     ]
     if len(rows_found) != 1:
         raise SystemExit(f"{CLAIMS.name}: {place}: {len(rows_found)} rows of benchmarks/log/{name}.md fit.")
-    return {column: cell.replace("★", "*") for column, cell in rows_found[0].items() if cell}
+    return {column: cell for column, cell in rows_found[0].items() if cell}
 
 
 def _share(place: str, rounds: tuple[int, ...]) -> float:

@@ -84,12 +84,12 @@ def comparison_sentences(
     base = tables.baseline_of(present)
     compared = tables.compared_agents(base, present)
     metrics = (undelivered, "utility", "coverage", "effective_items")
-    means = tables.summary(rounds, present, metrics if with_undelivered else metrics[1:])
-    means = means.set_index(["agent", "metric"])
+    all_means = tables.summary(rounds, present, metrics).set_index(["agent", "metric"])
+    is_said = (all_means.index.get_level_values("metric") != undelivered) | with_undelivered
+    means = all_means[is_said]
     paired = tables.reported_differences(rounds, present, own_metrics).set_index(["agent", "metric"])
     sentences = [_guarantee(means, base, undelivered, late_of(rounds), alone=not compared)]
-    shares = tables.summary(rounds, present, (undelivered,)).set_index(["agent", "metric"])
-    best_delivery_first = sorted(compared, key=lambda name: _mean(shares, name, undelivered))
+    best_delivery_first = sorted(compared, key=lambda name: _mean(all_means, name, undelivered))
     catalogue = "the catalogue" if n_items is None else f"the {n_items:,} items of the catalogue"
     sentences += [
         _against(name, base, means, paired, undelivered, catalogue) for name in best_delivery_first[:_MOST]

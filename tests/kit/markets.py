@@ -156,6 +156,11 @@ def ledgers(market):
     return pd.concat(tables, ignore_index=True)
 
 
+def happenings(market):
+    """All happenings of a market, in the order of time."""
+    return [happening for closed in market.closed for happening in closed.happenings]
+
+
 def weighted_exposures(closed):
     """(M,) exposures of a closed round in the unit of its guarantee."""
     return weighted_exposure(closed.ledger.item, closed.position_weights, len(closed.required))

@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 from kit import refused
 from kit.environments import make_env
-from kit.markets import ledgers, played, resumed, same_ledgers, settings_of, small_replay, small_scenario
+from kit.markets import (
+    happenings,
+    ledgers,
+    played,
+    resumed,
+    same_ledgers,
+    settings_of,
+    small_replay,
+    small_scenario,
+)
 
 from rimsim.agents import make_agent, play_round, rollout
 from rimsim.config import ArrivalsConfig, Seeds
@@ -15,11 +24,6 @@ from rimsim.market import Market
 from rimsim.market.processes import Creators
 
 DAY = 86_400.0
-
-
-def happenings(market):
-    """All happenings of a market, in the order of time."""
-    return [happening for closed in market.closed for happening in closed.happenings]
 
 
 def with_creators(options="", make=small_scenario, **changes):

@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 from kit import refused
 from kit.environments import make_env
-from kit.markets import ledgers, played, resumed, same_ledgers, settings_of, small_replay, small_scenario
+from kit.markets import (
+    happenings,
+    ledgers,
+    played,
+    resumed,
+    same_ledgers,
+    settings_of,
+    small_replay,
+    small_scenario,
+)
 
 from rimsim.agents import make_agent, rollout
 from rimsim.config import ArrivalsConfig, ExposureConfig
@@ -13,11 +22,6 @@ from rimsim.market import Market
 
 DAY = 86_400.0
 TWO_DAYS = "outage(after='2d', lasts='2d', every=None)"
-
-
-def happenings(market):
-    """All happenings of a market, in the order of time."""
-    return [happening for closed in market.closed for happening in closed.happenings]
 
 
 def with_outage(text, make=small_scenario, **changes):

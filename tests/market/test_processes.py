@@ -10,7 +10,15 @@ import pytest
 import simpy
 from kit import ROOT, refused
 from kit.environments import make_env
-from kit.markets import settings_of, small_broadcast, small_replay, small_run, small_scenario
+from kit.markets import (
+    ledgers,
+    same_ledgers,
+    settings_of,
+    small_broadcast,
+    small_replay,
+    small_run,
+    small_scenario,
+)
 
 from rimsim.agents import make_agent, play_round, rollout
 from rimsim.config import ArrivalsConfig, ConsumerConfig, ExposureConfig, override
@@ -88,15 +96,9 @@ def played(batch, processes, agent="rim-feedback", config=None):
     return market
 
 
-def ledgers(market):
-    """Ledger tables of all rounds, joined."""
-    tables = [closed.ledger.table("agent", 0, closed.number) for closed in market.closed]
-    return pd.concat(tables, ignore_index=True)
-
-
 def assert_same(left, right):
     """All slates, consumptions, requirements and happenings are equal to the bit."""
-    pd.testing.assert_frame_equal(ledgers(left), ledgers(right), check_exact=True)
+    same_ledgers(left, right)
     for first, second in zip(left.closed, right.closed, strict=True):
         np.testing.assert_array_equal(first.required, second.required)
         np.testing.assert_array_equal(first.exposure, second.exposure)

@@ -157,16 +157,16 @@ def _factors(log_factor: Floats) -> Floats:
     return np.asarray(np.exp(log_factor - log_factor.max(1, keepdims=True)), np.float64)
 
 
-def returning_rates(last: Floats, usual: Floats, age: Floats, persistence: float) -> Floats:
+def returning_rates(last: Floats, usual: Floats, age: Floats, half_life: float) -> Floats:
     """(n, M) rates on their return to the usual ones.
 
     Args:
         last: (n, M) or (1, M) last known rates.
         usual: (M,) usual rates.
         age: (n,) times since the rates were known, in seconds.
-        persistence: Half-life of the difference, in seconds.
+        half_life: Half-life of the difference, in seconds.
     """
-    left = np.exp2(-age / persistence)[:, None]
+    left = np.exp2(-age / half_life)[:, None]
     return np.asarray(usual + left * (last - usual), np.float64)
 
 
@@ -221,9 +221,9 @@ def fitted_persistence(law: RateLaw, log: EventLog, later: NextSessions, logits:
     age = (now - past.time.max()) * rng.uniform(0, rng.Purpose.LATER_SESSIONS, 1, later.user)
     last = law.rates(RateHistory.of_log(log, law.half_life).before(now - age), usual)
 
-    def log_p(persistence: float) -> Floats:
+    def log_p(half_life: float) -> Floats:
         """(t,) log p of the taken items."""
-        rates = returning_rates(last, usual, age, persistence)
+        rates = returning_rates(last, usual, age, half_life)
         log_factor = law.log_factor(rates, usual).astype(np.float32)
         return taken.log_likelihood(np.float32(law.base) * logits + log_factor)
 

@@ -16,6 +16,7 @@ from rimsim.arrays import NEVER, TICKS, Bools, Floats, Ints, ticks
 from rimsim.config.fields import Duration, duration_seconds
 from rimsim.errors import ConfigError
 from rimsim.market.processes.handle import MarketHandle
+from rimsim.market.records import delay_ticks
 from rimsim.market.satisfaction import SatisfactionRule, providers_of_items
 
 _DEALING_SEED = 0
@@ -91,7 +92,7 @@ class Creators(SatisfactionRule):
         upload_at = np.zeros(n_items)
         upload_at[order] = sums - before
         n_creators = int(of_item.max()) + 1
-        review = int(ticks(duration_seconds(self.review)))
+        review = delay_ticks(self.review)
         market.end(is_held_back)
         market.memory |= {
             "waits": is_held_back,
@@ -111,7 +112,7 @@ class Creators(SatisfactionRule):
 
     def _due(self, memory: dict[str, Any], of_item: Ints) -> Ints:
         """(M,) tick of each upload at the current rates."""
-        last_review = memory["next_review"] - int(ticks(duration_seconds(self.review)))
+        last_review = memory["next_review"] - delay_ticks(self.review)
         waits = memory["waits"]
         rates = self._rates(memory)[of_item]
         due = np.full(len(of_item), NEVER)
@@ -143,7 +144,7 @@ class Creators(SatisfactionRule):
             "active": active & ~stops,
             "exposure": exposure.copy(),
             "consumption": consumption.copy(),
-            "next_review": memory["next_review"] + int(ticks(review)),
+            "next_review": memory["next_review"] + delay_ticks(self.review),
         }
         if self.leaves:
             market.end(stops[of_item] & market.on_offer)

@@ -13,9 +13,10 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from rimsim.arrays import NEVER, TICKS, Ints, ticks
-from rimsim.config.fields import STRICT, Duration, duration_seconds
+from rimsim.config.fields import STRICT, Duration
 from rimsim.errors import ConfigError, raised_as
 from rimsim.market.processes.handle import MarketHandle
+from rimsim.market.records import delay_ticks
 from rimsim.requirements.filters import matching_rows, require_column
 
 
@@ -95,15 +96,10 @@ class Demand:
         items = np.arange(len(market.items))
         if self.column is not None:
             items = np.flatnonzero(matching_rows(market.items, self.column, self.values, "demand.values"))
-        begin = opening + (0 if self.after is None else _ticks_of(self.after))
-        end = NEVER if self.lasts is None else begin + _ticks_of(self.lasts)
-        every = NEVER if self.every is None else _ticks_of(self.every)
+        begin = opening + delay_ticks(self.after)
+        end = NEVER if self.lasts is None else begin + delay_ticks(self.lasts)
+        every = NEVER if self.every is None else delay_ticks(self.every)
         return [Window(items, begin, end, every, self.factor)]
-
-
-def _ticks_of(duration: str) -> int:
-    """Ticks of a duration."""
-    return int(ticks(duration_seconds(duration)))
 
 
 def _windows_of(file: Path, market: MarketHandle) -> list[Window]:

@@ -224,14 +224,6 @@ def validate(
     return Validation(folder)
 
 
-def _cuts(log: EventLog, config: ValidateConfig) -> list[evidence_of.Cut]:
-    """Cut of the log for each draw."""
-    return [
-        evidence_of.make_cut(log, draw, gap=config.data.session_gap, after=config.after)
-        for draw in range(config.draws)
-    ]
-
-
 def _require_models(config: ValidateConfig) -> None:
     """Refuse models, grounds and devices that cannot be made.
 
