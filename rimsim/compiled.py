@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import gc
+import inspect
 import pickle
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
+from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numba
@@ -51,7 +54,21 @@ class _CheckedFiles(IndexDataCacheFile):
 
     Numba reads whatever the files hold. A wrong byte ends the process, raises any error, or changes results. A file
     whose checksum is wrong counts as missing here, so its function is compiled again.
+
+    Numba compares the file of the function alone with the cache. But machine code also holds the functions that it
+    calls and the constants that it names, so the cache of a caller is compared with all of them.
     """
+
+    function: Callable[..., object]
+
+    @property
+    def _source_stamp(self) -> str:
+        """Digest of all sources of the machine code."""
+        return source_digest(self.function)
+
+    @_source_stamp.setter
+    def _source_stamp(self, _: object) -> None:
+        """Ignore the stamp of the function's own file."""
 
     def _load_index(self) -> dict[Any, str]:
         if not _is_intact(Path(self._index_path)):
@@ -76,6 +93,59 @@ class _CheckedFiles(IndexDataCacheFile):
 
     def _path_of(self, name: str) -> Path:
         return Path(self._data_path(name))  # type: ignore[no-untyped-call]
+
+
+def source_digest(function: Callable[..., object]) -> str:
+    """Digest of what a function's machine code is made of.
+
+    These are the files of the function, of the compiled functions that it calls, and of the classes that it names, by
+    path, time and size, and the values of the numbers and texts that it names.
+    """
+    files: set[str] = set()
+    constants: set[str] = set()
+    pending: list[object] = [function]
+    visited: set[int] = set()
+    while pending:
+        named = pending.pop()
+        if id(named) in visited:
+            continue
+        visited.add(id(named))
+        source = _python_function(named)
+        if source is not None:
+            files.add(source.__code__.co_filename)
+            pending += _named_values(source)
+        elif isinstance(named, type):
+            files.add(getattr(sys.modules.get(named.__module__), "__file__", None) or named.__module__)
+        elif isinstance(named, bool | int | float | str | tuple):
+            constants.add(repr(named))
+    return sha256(repr((sorted(map(_file_stamp, files)), sorted(constants))).encode()).hexdigest()
+
+
+def _python_function(named: object) -> FunctionType | None:
+    """Python function of a dispatcher; None: not a function."""
+    source = getattr(named, "py_func", named)
+    return source if inspect.isfunction(source) else None
+
+
+def _named_values(function: FunctionType) -> list[object]:
+    """Values of the names in a function's code."""
+    names: set[str] = set()
+    codes = [function.__code__]
+    while codes:
+        code = codes.pop()
+        names.update(code.co_names)
+        codes += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
+    values = [function.__globals__[name] for name in sorted(names) if name in function.__globals__]
+    return values + [cell.cell_contents for cell in function.__closure__ or ()]
+
+
+def _file_stamp(name: str) -> tuple[str, int, int]:
+    """Path, time and size of a file, or zeros."""
+    try:
+        state = Path(name).stat()
+    except OSError:
+        return name, 0, 0
+    return name, state.st_mtime_ns, state.st_size
 
 
 def _checksum_file(path: Path) -> Path:
@@ -173,6 +243,7 @@ def _dispatcher_of(function: Callable[..., object], **options: bool) -> Any:
         return function
     cache_files = dispatcher._cache._cache_file  # noqa: SLF001  # Numba has no public access to it
     cache_files.__class__ = _CheckedFiles
+    cache_files.function = function
     load_or_compile = dispatcher.compile
 
     def compile_alone(signature: object) -> object:

@@ -69,6 +69,20 @@ def test_a_cache_that_names_a_class_of_an_older_version_is_made_again(tmp_path):
         subprocess.run([sys.executable, "-c", call], cwd=tmp_path, env=environment, check=True)
 
 
+def test_machine_code_of_a_kernel_is_made_again_when_a_part_of_another_file_changes(tmp_path):
+    """An edit of a function that a kernel calls changes the kernel's result, although the kernel's file is the same."""
+    kernel = KERNEL.replace("\n\n\n@", "\nfrom part import grown\n\n\n@", 1).replace("x + x", "grown(x)")
+    (tmp_path / "kernel.py").write_text(kernel)
+    environment = os.environ | {"NUMBA_CACHE_DIR": "", "PYTHONDONTWRITEBYTECODE": "1"}
+    for step in (1, 20):
+        part = KERNEL.replace("import compiled", "import compiled_part").replace(
+            "@compiled", "@compiled_part"
+        )
+        (tmp_path / "part.py").write_text(part.replace("doubled", "grown").replace("x + x", f"x + {step}"))
+        call = f"import kernel; assert kernel.doubled(1) == {1 + step}"
+        subprocess.run([sys.executable, "-c", call], cwd=tmp_path, env=environment, check=True)
+
+
 def test_a_part_is_compiled_for_kernels_and_plain_for_python(tmp_path, monkeypatch):
     """Only a call of the kernel compiles the part; then there is machine code of both."""
     part = KERNEL.replace("import compiled", "import compiled, compiled_part")

@@ -86,7 +86,7 @@ def test_prices_of_a_campaign_are_for_its_audience_alone():
     ),
 )
 def test_no_group_is_shown_above_its_cap_and_capped_groups_are_still_shown(unit, hard, of):
-    """Agents with prices use a part of each cap and never exceed it, where relevance does; floors are kept."""
+    """Agents with prices never exceed a cap, where relevance does; agents that adapt or know who comes keep floors."""
     groups = [
         {"column": "genres", "most": 0.5, "values": ["Drama", "Comedy"], "of": of},
         {"column": "genres", "beta": 0.5, "most": 0.8, "values": ["Horror"]},
@@ -99,7 +99,9 @@ def test_no_group_is_shown_above_its_cap_and_capped_groups_are_still_shown(unit,
             promises = closed.promises
             assert (closed.delivered <= promises.max_exposure).all()
             assert (closed.delivered[:2] > 0.25 * promises.max_exposure[:2]).all()
-            assert closed.delivered[2] >= 0.9 * promises.min_exposure[2] > 0
+            # The popularity model ranks alike for everyone, so a frozen price shows a group to all or to nobody.
+            if name != "rim-dual":
+                assert closed.delivered[2] >= 0.9 * promises.min_exposure[2] > 0
 
 
 @pytest.mark.parametrize("unit", ["shown", "examined"])
