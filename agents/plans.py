@@ -131,9 +131,8 @@ class Hindsight:
         planned_at = weighted_exposure(self._plan.slates, view.position_weights, len(self.item_price))
         self._room = view.promises.max_exposure_of_items(len(self.item_price)) - planned_at
         is_capped_group = np.isfinite(view.promises.max_exposure) & ~view.promises.item_caps
-        self._room[view.promises.rows(is_capped_group).item] = (
-            0.0  # replacements could exceed the cap of a group
-        )
+        # Replacements could exceed the cap of a group.
+        self._room[view.promises.rows(is_capped_group).item] = 0.0
 
     def act(self, arrivals: Arrivals) -> Slates:
         """Planned slates, with inadmissible items replaced."""

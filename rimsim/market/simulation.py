@@ -11,6 +11,27 @@ from rimsim.market.clock import ArrivalQueue, Clock, Moment, Rank, VisitCounts
 from rimsim.market.records import Schedule
 
 
+class _Waiters:
+    """Events that wait for the same thing to happen next."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._events: list[simpy.Event] = []
+
+    def event(self) -> simpy.Event:
+        """Event of the next time."""
+        event = self._clock.event()
+        self._events.append(event)
+        return event
+
+    def succeed(self, number: int) -> None:
+        """Trigger the events that wait now."""
+        events = self._events
+        self._events = []
+        for event in events:
+            event.succeed(number)
+
+
 class Simulation:
     """Calendar of a market: arrivals, rounds and retraining.
 
@@ -24,10 +45,8 @@ class Simulation:
         """Number of served visits, and events that wait for visits."""
         self._queue: ArrivalQueue | None = None
         self._stop = tick
-        self._round_ends: list[simpy.Event] = []
-        """Events that wait for the end of the round."""
-        self._live_models: list[simpy.Event] = []
-        """Events that wait for the next model that goes live."""
+        self._round_ends = _Waiters(self.clock)
+        self._live_models = _Waiters(self.clock)
         self.clock.process(self._rounds())
 
     def queue_of(self, schedule: Schedule) -> ArrivalQueue:
@@ -40,30 +59,20 @@ class Simulation:
         """Advance the clock to the end of round ``number``."""
         self.clock.resume()
         self.clock.run_to_turn()
-        waits = self._round_ends
-        self._round_ends = []
-        for event in waits:
-            event.succeed(number)
+        self._round_ends.succeed(number)
         self.clock.run_instant()
 
     def round_end(self) -> simpy.Event:
         """Event at the end of the open round."""
-        event = self.clock.event()
-        self._round_ends.append(event)
-        return event
+        return self._round_ends.event()
 
     def model_live(self) -> simpy.Event:
         """Event of the next model that goes live."""
-        event = self.clock.event()
-        self._live_models.append(event)
-        return event
+        return self._live_models.event()
 
     def note_live(self, number: int) -> None:
         """Trigger the events of the model with a number."""
-        waits = self._live_models
-        self._live_models = []
-        for event in waits:
-            event.succeed(number)
+        self._live_models.succeed(number)
 
     def go_live_at(self, tick: int, go_live: Callable[[], None]) -> None:
         """Call a function when a model goes live.

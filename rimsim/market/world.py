@@ -140,7 +140,7 @@ def _repeat_rule(log: EventLog, config: ScenarioConfig) -> RepeatRule:
     repeats = config.consumer.repeats
     if not log.repeatable:
         return RepeatRule(wait=wait)
-    return RepeatRule(gap=0 if repeats == ALWAYS_AGAIN else int(ticks(duration_seconds(repeats))), wait=wait)
+    return RepeatRule(gap=0 if repeats == ALWAYS_AGAIN else delay_ticks(repeats), wait=wait)
 
 
 def _end_ticks(opening: Opening, log: EventLog, config: ScenarioConfig) -> Ints:

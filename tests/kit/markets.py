@@ -179,6 +179,20 @@ def same_ledgers(first, second):
     pd.testing.assert_frame_equal(ledgers(first), ledgers(second), check_exact=True)
 
 
+def same_tables_and_happenings(first, second):
+    """Check that two markets have the same ledger and happenings."""
+    same_ledgers(first, second)
+    np.testing.assert_equal(happenings(first), happenings(second))
+
+
+def same_in_batches(config, name):
+    """Check that batches of 1 and 7 change nothing; return the market that is played at once."""
+    expected = played(config, name)
+    for size in (1, 7):
+        same_tables_and_happenings(played(config, name, size), expected)
+    return expected
+
+
 def small_run(folder, agents=("random",), config=None, **options):
     """A comparison at one seed in this process, of a small scenario, without controls and certificates."""
     defaults = {"seeds": 1, "frozen": [], "workers": 1, "certify": False}

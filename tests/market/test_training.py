@@ -1,9 +1,8 @@
 """Trainings that take time: models that go live within a round, and the process ``training``."""
 
 import numpy as np
-import pandas as pd
 import pytest
-from kit.markets import small_broadcast, small_replay, small_scenario
+from kit.markets import same_ledgers, small_broadcast, small_replay, small_scenario
 
 from rimsim.agents import make_agent, play_round
 from rimsim.arrays import TICKS
@@ -25,15 +24,9 @@ def played(config, processes=None, agent="rim-feedback", batch=None, **options):
     return market
 
 
-def ledgers(market):
-    """Ledger tables of all rounds, joined."""
-    tables = [closed.ledger.table("agent", 0, closed.number) for closed in market.closed]
-    return pd.concat(tables, ignore_index=True)
-
-
 def assert_same(left, right):
     """All tables of two markets are equal to the bit."""
-    pd.testing.assert_frame_equal(ledgers(left), ledgers(right), check_exact=True)
+    same_ledgers(left, right)
     for first, second in zip(left.closed, right.closed, strict=True):
         np.testing.assert_array_equal(first.required, second.required)
         np.testing.assert_array_equal(first.log_counts, second.log_counts)
