@@ -3,6 +3,9 @@
 import dataclasses
 import itertools
 import json
+import re
+import sys
+from subprocess import Popen
 from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
@@ -11,7 +14,6 @@ import pandas as pd
 import pytest
 from kit import DOCS, refused, until
 from kit.logs import rounds_of
-from tensorboard import program
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import metadata
@@ -24,6 +26,7 @@ PNG = bytes.fromhex(  # a picture of one pixel
     "89504e470d0a1a0a0000000d4948445200000001000000010806000000"
     "1f15c4890000000d49444154789c6360606060000000050001a5f645400000000049454e44ae426082"
 )
+ADDRESS = re.compile(r"http://localhost:\d+/")
 GROUPS = sorted({measure.group for measure in MEASURES.values()})
 
 
@@ -202,12 +205,21 @@ def served(tmp_path_factory):
     picture.write_bytes(PNG)
     about = {"command": "rimsim compare", "answer": "`relevance` leaves **half**"}
     tracking.write_about(run, about, [picture])
-    server = program.TensorBoard()
-    server.configure(logdir=str(run / "events"), load_fast="true", port=0)
-    address = server.launch()
-    # It loads while it already answers.
-    until(lambda: len(_asked(address, "scalars/tags")) >= 4 and _asked(address, "text/tags"))
-    return address, run
+    command = [sys.executable, "-m", "tensorboard.main", "--load_fast", "true", "--port", "0"]
+    output = run / "output.txt"
+    # In a process of its own: TensorBoard's gRPC in this process could keep Ray's tests waiting.
+    with (
+        output.open("w") as file,
+        Popen([*command, "--logdir", run / "events"], stdout=file, stderr=file) as server,
+    ):
+        try:
+            until(lambda: ADDRESS.search(output.read_text()))
+            address = ADDRESS.search(output.read_text())[0]
+            # It loads while it already answers.
+            until(lambda: len(_asked(address, "scalars/tags")) >= 4 and _asked(address, "text/tags"))
+            yield address, run
+        finally:
+            server.terminate()
 
 
 def _asked(address, route, body=None, **query):
