@@ -228,7 +228,7 @@ def _for_inclusion(_app: Sphinx, path: Path, _page: str, text: list[str]) -> Non
     """Complete files from outside of this folder: release notes with the changes since, links to a part of the page."""
     if path.name == "CHANGELOG.md":
         mark = "<!-- towncrier release notes start -->\n"
-        text[0] = text[0].replace(mark, f"{mark}\n{_unreleased()}")
+        text[0] = text[0].replace(mark, f"{mark}\n{_unreleased()}").replace("](benchmarks/log/", "](log/")
     if path.name == "CONTRIBUTING.md":
         text[0] = text[0].replace("](changes/README.md)", "](#changes-since-the-last-version)")
 

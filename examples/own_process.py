@@ -7,6 +7,7 @@ A flash sale ends the best-selling item each noon, and doubles the demand for al
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +53,7 @@ if __name__ == "__main__":
             ["relevance"],
             rounds=2,
             seeds=1,
-            settings=small | {"processes": [f"{__file__}:FlashSale(factor=3.0)"]},
+            settings=small | {"processes": [f"{sys.argv[0]}:FlashSale(factor=3.0)"]},  # this file
             out=Path(folder) / "run",
         )
         print(run.happenings.groupby(["round", "what"]).size())
