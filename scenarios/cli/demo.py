@@ -114,7 +114,7 @@ def _play_loop(folder: Path, console: Console) -> None:
     if _is_begun(folder):
         tools.print_run(scenarios.resume(folder, console=console))
         return
-    # With certificates, or with a third seed of the replay, the demo would take more than four minutes on two cores.
+    # With certificates, the demo would take more than four minutes on two cores.
     run = scenarios.compare(
         "closed-loop", _AGENTS, 8, 3, certify=False, out=folder, console=console, command=_COMMAND
     )
@@ -151,7 +151,7 @@ def _replay(folder: Path) -> None:
             scenarios.resume(folder, workers=1, progress=False)
         else:
             scenarios.compare(
-                "online-match", _AGENTS, seeds=2, out=folder, workers=1, command=_COMMAND, progress=False
+                "online-match", _AGENTS, seeds=3, out=folder, workers=1, command=_COMMAND, progress=False
             )
 
 
@@ -164,5 +164,5 @@ def _print_replay(folder: Path, console: Console) -> None:
         tools.print_run(scenarios.load_run(folder))
         return
     shutil.rmtree(folder, ignore_errors=True)
-    run = scenarios.compare("online-match", _AGENTS, seeds=2, out=folder, console=console, command=_COMMAND)
+    run = scenarios.compare("online-match", _AGENTS, seeds=3, out=folder, console=console, command=_COMMAND)
     tools.print_run(run, is_announced=True)
