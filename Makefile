@@ -1,4 +1,4 @@
-# Every target creates .venv by itself and reuses it; PYTHON chooses the interpreter (3.11 to 3.13).
+# Every target creates .venv by itself and reuses it; PYTHON chooses the interpreter (3.11 to 3.13; 3.14 is untested).
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -86,7 +86,7 @@ mutants: $(TOOLS)
 	$(BIN)/python tools/mutants.py
 
 $(BIN)/python:
-	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 14) else "rimsim needs Python 3.11 to 3.14; this is %s. Choose one: make PYTHON=python3.11" % sys.version.split()[0])'
+	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 14) else "rimsim needs Python 3.11 to 3.13 (3.14 is untested); this is %s. Choose one: make PYTHON=python3.11" % sys.version.split()[0])'
 	$(PYTHON) -m venv $(VENV)
 
 # The demo does without what tests and checks need.
