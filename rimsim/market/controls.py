@@ -39,7 +39,7 @@ def require_controllable(
     """Refuse a control if slates affect arrivals or offered items.
 
     Raises:
-        ConfigError: If visitors are the same in every round, or providers leave or come.
+        ConfigError: If visitors are the same in every round, providers leave or come, or processes change the market.
     """
     if arrivals.keeps_users:
         raise ConfigError(
@@ -50,6 +50,11 @@ def require_controllable(
         raise ConfigError(
             f"{control}: with providers.kind {config.providers.kind!r} the items on offer depend on the "
             "slates of an arm. Set providers.kind to 'none'"
+        )
+    if config.processes:
+        raise ConfigError(
+            f"{control}: the processes {', '.join(map(repr, config.processes))} may change the market by what an arm "
+            "shows. Set processes to []"
         )
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from rimsim import rng
 from rimsim.arrays import Bools, Floats, Ints, seconds, ticks
 from rimsim.config import ScenarioConfig, Seeds, at_seed
-from rimsim.errors import ArrivalsError, ConfigError, MarketError, ProcessError, one_line
+from rimsim.errors import ArrivalsError, MarketError, ProcessError, one_line
 from rimsim.intensity.contract import IntensityModel
 from rimsim.intensity.impressions import layer_of
 from rimsim.market.arrivals.contract import ArrivalCapabilities, ArrivalProcess, RoundsSoFar, checked_schedule
@@ -210,11 +210,6 @@ class Market:
             model = warm_model(config, seed) if is_shared else self._own_warm_model(seed)
         if control is not None:
             require_controllable(config, self.arrivals, self.providers, "a control")
-            if self._has_trainer:
-                raise ConfigError(
-                    "a control: a process of the scenario decides when the platform retrains. A control needs "
-                    "retraining at the end of each round"
-                )
         platform = Platform(
             config,
             model,

@@ -215,12 +215,21 @@ def test_a_control_goes_on_from_its_saved_state(kind, tmp_path):
     )
 
 
-def test_a_control_is_refused_where_visitors_stay_or_yield_nothing(tmp_path):
-    """In a replay replicas could not be told apart; consumers who take nothing at random cannot fill a log."""
+def test_a_control_is_refused_where_visitors_stay_processes_act_or_nothing_is_taken(tmp_path):
+    """Replicas of a replay are alike, processes answer to slates, and without consumptions no log can be filled."""
     config = markets.small_replay()
     control = AsLogged(config, build_world(config), SEEDS, [9, 9])
     message = "has the same visitors in every round"
     refused(ConfigError, message, market_for, make_agent("relevance"), config, control=control)
+    config = dataclasses.replace(_config(rounds=1), processes=("stock(units=5)",))
+    refused(
+        ConfigError,
+        "may change the market by what an arm shows",
+        market_for,
+        make_agent("relevance"),
+        config,
+        control=control,
+    )
     past = _shadow(_config(rounds=1), tmp_path)(0)[0]
     empty = dataclasses.replace(past, histories=past.histories.copy())
     empty.histories.events.size[0] = 0
