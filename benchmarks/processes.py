@@ -203,10 +203,10 @@ def delay_tables(name: str, out: Path, seeds: int) -> tuple[list[TextTable], str
         ]
         for agent in guaranteed:
             cost = value(delay, "relevance", "utility") - value(delay, agent, "utility")
-            least = value(base, "relevance", "utility", base_rounds) - value(
+            base_cost = value(base, "relevance", "utility", base_rounds) - value(
                 base, agent, "utility", base_rounds
             )
-            cells.append(Cell(cost, least))
+            cells.append(Cell(cost, base_cost))
         for agent in market.agents:
             shortfall = value(base, agent, "examined_shortfall", base_rounds)
             cells.append(Cell(value(delay, agent, "examined_shortfall"), shortfall))
@@ -217,11 +217,15 @@ def delay_tables(name: str, out: Path, seeds: int) -> tuple[list[TextTable], str
     command = market.command(1.0, seeds).replace(f"takes='{_HOURS}h'", "takes=DELAY")
     return [
         _text_table("Rounds 8–11, ± half a 95% interval", columns, levels),
-        _text_table("Minus a delay of 0, at the same seeds", columns, [*later, *shifted]),
+        _text_table(
+            "Minus a delay of 0, at the same seeds",
+            [columns[0], *(f"change of {title}" for title in columns[1:])],
+            [*later, *shifted],
+        ),
     ], command
 
 
-def _at_the_end(run: Run, agent: str) -> Iterator[tuple[int, int]]:
+def creators_and_items(run: Run, agent: str) -> Iterator[tuple[int, int]]:
     """Creators who are active and items on offer after the last round, by seed."""
     (process,) = make_processes(run.scenario).values()
     of_item = cast("Creators", process).creators_of(run.catalogue)
@@ -245,7 +249,7 @@ def creator_tables(name: str, out: Path, seeds: int) -> tuple[list[TextTable], s
         words = shlex.split(market.command(cell, seeds))[1:]
         run = finished(out / name / "".join(letter if letter.isalnum() else "-" for letter in cell), words)
         every_round = range(run.scenario.rounds)
-        ends = {agent: np.array(list(_at_the_end(run, agent)), np.float64) for agent in market.agents}
+        ends = {agent: np.array(list(creators_and_items(run, agent)), np.float64) for agent in market.agents}
         utilities = {agent: _means(run, agent, "utility", every_round) for agent in market.agents}
         for agent in market.agents:
             cells = [Cell(ends[agent][:, 0], digits=1), Cell(ends[agent][:, 1], digits=1)]
