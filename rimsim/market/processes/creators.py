@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import simpy
@@ -18,6 +18,9 @@ from rimsim.errors import ConfigError
 from rimsim.market.processes.handle import MarketHandle
 from rimsim.market.records import delay_ticks
 from rimsim.market.satisfaction import SatisfactionRule, providers_of_items
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _DEALING_SEED = 0
 """Seed that deals items to creators and holds items back, the same for all seeds of a run."""
@@ -55,7 +58,7 @@ class Creators(SatisfactionRule):
 
     def run(self, env: simpy.Environment, market: MarketHandle) -> Generator[simpy.Event, Any, None]:
         """Upload items when they are due, and review satisfaction."""
-        of_item = self._creators(market)
+        of_item = self.creators_of(market.items)
         memory = market.memory
         if not memory:
             self._open(env, market, of_item)
@@ -69,11 +72,11 @@ class Creators(SatisfactionRule):
             if memory["next_review"] <= next_tick:
                 self._review(market, of_item)
 
-    def _creators(self, market: MarketHandle) -> Ints:
-        """(M,) creator of each item."""
+    def creators_of(self, items: pd.DataFrame) -> Ints:
+        """(M,) creator of each item of an item table."""
         if self.column is not None:
-            return providers_of_items(market.items, self.column, "creators.column")[0]
-        return np.argsort(_order(len(market.items), 0)) // self.each
+            return providers_of_items(items, self.column, "creators.column")[0]
+        return np.argsort(_order(len(items), 0)) // self.each
 
     def _open(self, env: simpy.Environment, market: MarketHandle, of_item: Ints) -> None:
         """Hold items back, and draw the waits of all uploads."""
