@@ -66,8 +66,8 @@ DELAYED = {
     "delays-fashion": Delayed(
         f"closed-loop {_SMALL}",
         processes=(
-            "demand(factor=3, column=genres, values=[Comedy], lasts='28d', every='56d')",
-            "demand(factor=3, column=genres, values=[Drama], after='28d', lasts='28d', every='56d')",
+            "\"demand(factor=3, column=genres, values=['Comedy'], lasts='28d', every='56d')\"",
+            "\"demand(factor=3, column=genres, values=['Drama'], after='28d', lasts='28d', every='56d')\"",
         ),
     ),
 }
@@ -155,7 +155,9 @@ def _text_table(title: str, columns: Sequence[str], rows: Sequence[tuple[str, Se
     lines = tuple(
         (name, *(cell.text(is_starred=bool(next(stars))) for cell in cells)) for name, cells in rows
     )
-    return TextTable(f"{title} (* not 0: Holm over {len(tested)} comparisons)", tuple(columns), lines)
+    if tested:
+        title += f" (* not 0: Holm over {len(tested)} comparisons)"
+    return TextTable(title, tuple(columns), lines)
 
 
 def _means(run: Run, agent: str, metric: str, rounds: range) -> Floats:
