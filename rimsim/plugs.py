@@ -6,6 +6,7 @@ import ast
 import dataclasses
 import inspect
 import itertools
+import re
 import sys
 import textwrap
 from collections.abc import Callable, Container, Mapping, Sequence
@@ -28,6 +29,8 @@ _GROUPS = {
     "processes": "processes",
 }
 """Name of a field with a plug → group of entry points in which packages register such plugs."""
+_DURATION_OPTION = re.compile(r"(?<==)\s*((?:\d+\.?\d*\s*[a-zA-Z]+\s*)+)(?=[,)])")
+"""Duration without quotes, such as 6h, that is the value of an option."""
 
 
 def make_plug(
@@ -121,7 +124,8 @@ def named_options(text: str, kind: str) -> tuple[str, dict[str, object]]:
     """Name and keyword options of ``name(option=value, …)``.
 
     Raises:
-        ConfigError: If the text is not ``name(option=value, …)`` with Python literals or places of code as values.
+        ConfigError: If the text is not ``name(option=value, …)`` with Python literals, durations or places of code as
+            values.
     """
     name, bracket, options_text = text.partition("(")
     if not bracket:
@@ -130,7 +134,10 @@ def named_options(text: str, kind: str) -> tuple[str, dict[str, object]]:
         try:
             call = ast.parse(f"f({options_text}", mode="eval").body
         except SyntaxError:
-            call = ast.parse(f"f({quoted_places(options_text)}", mode="eval").body
+            with_quotes = _DURATION_OPTION.sub(
+                lambda match: repr(match[1].strip()), quoted_places(options_text)
+            )
+            call = ast.parse(f"f({with_quotes}", mode="eval").body
         if not isinstance(call, ast.Call) or call.args:
             raise ValueError  # noqa: TRY301  # the handler below reports it like other errors
         return name, {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}

@@ -6,6 +6,7 @@ from rimsim.agents import make_agent
 from rimsim.config.reading import find_scenario, read_scenario
 from rimsim.errors import ConfigError
 from rimsim.intensity.registry import make, mark_and_ground
+from rimsim.plugs import named_options
 from rimsim.scenarios import load_run
 from rimsim.scenarios.cli.main import main
 
@@ -48,6 +49,18 @@ def test_options_of_models_reach_mark_and_ground(write):
         ("mine.py:Mine(smoth=5)", "has no option 'smoth'. Did you mean 'smooth'"),
     ):
         refused(ConfigError, message, make, name)
+
+
+@cases(
+    "text options",
+    ("outage(every=1d, lasts=4h)", {"every": "1d", "lasts": "4h"}),
+    ("outage(lasts=1.5h,every='1d 12h')", {"lasts": "1.5h", "every": "1d 12h"}),
+    ("demand(factor=1e3, lasts=1d 12h)", {"factor": 1000.0, "lasts": "1d 12h"}),
+    ("demand(values=['every=6h'], lasts=2d)", {"values": ["every=6h"], "lasts": "2d"}),
+)
+def test_a_duration_needs_no_quotes(text, options):
+    """A number with a unit is read as text; quoted values stay as they are."""
+    assert named_options(text, "processes")[1] == options
 
 
 def test_a_sweep_over_a_models_option_has_a_point_each(tmp_path):
