@@ -66,8 +66,8 @@ DELAYED = {
     "delays-fashion": Delayed(
         f"closed-loop {_SMALL}",
         processes=(
-            "\"demand(factor=3, column=genres, values=['Comedy'], lasts='28d', every='56d')\"",
-            "\"demand(factor=3, column=genres, values=['Drama'], after='28d', lasts='28d', every='56d')\"",
+            "\"demand(factor=3, column=genres, values=[Comedy], lasts='28d', every='56d')\"",
+            "\"demand(factor=3, column=genres, values=[Drama], after='28d', lasts='28d', every='56d')\"",
         ),
     ),
 }

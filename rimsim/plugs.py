@@ -120,12 +120,20 @@ def _factory(name: str, kind: str, built_in: Mapping[str, Callable[..., Any]]) -
     return cast("Callable[..., Any]", factory)
 
 
+class _WordsAsTexts(ast.NodeTransformer):
+    """Words without quotes, such as genres, become texts."""
+
+    def visit_Name(self, node: ast.Name) -> ast.Constant:
+        """Text of a word."""
+        return ast.Constant(node.id)
+
+
 def named_options(text: str, kind: str) -> tuple[str, dict[str, object]]:
     """Name and keyword options of ``name(option=value, …)``.
 
     Raises:
-        ConfigError: If the text is not ``name(option=value, …)`` with Python literals, durations or places of code as
-            values.
+        ConfigError: If the text is not ``name(option=value, …)`` with Python literals, words, durations or places of
+            code as values.
     """
     name, bracket, options_text = text.partition("(")
     if not bracket:
@@ -140,7 +148,8 @@ def named_options(text: str, kind: str) -> tuple[str, dict[str, object]]:
             call = ast.parse(f"f({with_quotes}", mode="eval").body
         if not isinstance(call, ast.Call) or call.args:
             raise ValueError  # noqa: TRY301  # the handler below reports it like other errors
-        return name, {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
+        values = {str(keyword.arg): _WordsAsTexts().visit(keyword.value) for keyword in call.keywords}
+        return name, {option: ast.literal_eval(value) for option, value in values.items()}
     except (SyntaxError, ValueError):
         raise ConfigError(
             f"{kind} {text!r}: the options cannot be read. Write name(option=value, …) with plain values"

@@ -56,6 +56,10 @@ def test_options_of_models_reach_mark_and_ground(write):
     ("outage(every=1d, lasts=4h)", {"every": "1d", "lasts": "4h"}),
     ("outage(lasts=1.5h,every='1d 12h')", {"lasts": "1.5h", "every": "1d 12h"}),
     ("demand(factor=1e3, lasts=1d 12h)", {"factor": 1000.0, "lasts": "1d 12h"}),
+    (
+        "demand(column=genres, values=[Comedy, 'Sci-Fi'])",
+        {"column": "genres", "values": ["Comedy", "Sci-Fi"]},
+    ),
     ("demand(values=['every=6h'], lasts=2d)", {"values": ["every=6h"], "lasts": "2d"}),
 )
 def test_a_duration_needs_no_quotes(text, options):
