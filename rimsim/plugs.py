@@ -120,12 +120,16 @@ def _factory(name: str, kind: str, built_in: Mapping[str, Callable[..., Any]]) -
     return cast("Callable[..., Any]", factory)
 
 
-class _WordsAsTexts(ast.NodeTransformer):
+_YAML_WORDS = {"true": True, "false": False, "null": None}
+"""Words that mean in options what they mean elsewhere in a scenario."""
+
+
+class _WordsAsValues(ast.NodeTransformer):
     """Words without quotes, such as genres, become texts."""
 
     def visit_Name(self, node: ast.Name) -> ast.Constant:
-        """Text of a word."""
-        return ast.Constant(node.id)
+        """Value of a word."""
+        return ast.Constant(_YAML_WORDS.get(node.id, node.id))
 
 
 def named_options(text: str, kind: str) -> tuple[str, dict[str, object]]:
@@ -148,7 +152,7 @@ def named_options(text: str, kind: str) -> tuple[str, dict[str, object]]:
             call = ast.parse(f"f({with_quotes}", mode="eval").body
         if not isinstance(call, ast.Call) or call.args:
             raise ValueError  # noqa: TRY301  # the handler below reports it like other errors
-        values = {str(keyword.arg): _WordsAsTexts().visit(keyword.value) for keyword in call.keywords}
+        values = {str(keyword.arg): _WordsAsValues().visit(keyword.value) for keyword in call.keywords}
         return name, {option: ast.literal_eval(value) for option, value in values.items()}
     except (SyntaxError, ValueError):
         raise ConfigError(
