@@ -1,8 +1,8 @@
 """Write the tables of benchmarks/log/processes.md: ``python benchmarks/processes.py [NAME…] [--out FOLDER]``.
 
-The tables are about models that go live late, and about creators who react; about an quarter of an hour of CPU time. Each table is in
-the page between two marks, ``<!-- NAME -->`` and ``<!-- /NAME -->``, below the command of its runs. A run that is
-complete in the folder is only read.
+The tables are about models that go live late, and about creators who react; a quarter of an hour of CPU time. Each
+table is in the page between two marks, ``<!-- NAME -->`` and ``<!-- /NAME -->``, below the command of its runs. A run
+that is complete in the folder is only read.
 """
 
 from __future__ import annotations
