@@ -1,8 +1,8 @@
 """Write the tables of benchmarks/log/processes.md: ``python benchmarks/processes.py [NAME…] [--out FOLDER]``.
 
-The tables are about models that go live late, and about creators who react; about an hour of CPU time. Each table is in
-the page between two marks, ``<!-- NAME -->`` and ``<!-- /NAME -->``, below the command of its runs. A run that is
-complete in the folder is only read.
+The tables are about models that go live late, and about creators who react; a quarter of an hour of CPU time. Each
+table is in the page between two marks, ``<!-- NAME -->`` and ``<!-- /NAME -->``, below the command of its runs. A run
+that is complete in the folder is only read.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ class Delayed:
         """Command of one delay."""
         takes = f"(takes='{round(_HOURS * delay)}h')" if delay else ""
         training = () if delay is None else (f"training{takes}",)
-        changes = [f"processes=[{', '.join((*training, *self.processes))}]"]
+        quoted = ", ".join(f'"{process}"' for process in (*training, *self.processes))
+        changes = [f"processes=[{quoted}]"]
         changes += ["platform.retrain=false"] if delay is None else []
         sets = " ".join(f"--set {shlex.quote(change)}" for change in changes)
         agents = shlex.quote(",".join(self.agents))
@@ -66,8 +67,8 @@ DELAYED = {
     "delays-fashion": Delayed(
         f"closed-loop {_SMALL}",
         processes=(
-            "\"demand(factor=3, column=genres, values=[Comedy], lasts='28d', every='56d')\"",
-            "\"demand(factor=3, column=genres, values=[Drama], after='28d', lasts='28d', every='56d')\"",
+            "demand(factor=3, column='genres', values=['Comedy'], lasts='28d', every='56d')",
+            "demand(factor=3, column='genres', values=['Drama'], after='28d', lasts='28d', every='56d')",
         ),
     ),
 }
@@ -141,7 +142,9 @@ class Cell:
         return mean + half + ("*" if is_starred else "")
 
 
-def _text_table(title: str, columns: Sequence[str], rows: Sequence[tuple[str, Sequence[Cell]]]) -> TextTable:
+def _text_table(
+    title: str, columns: Sequence[str], rows: Sequence[tuple[tuple[str, ...], Sequence[Cell]]]
+) -> TextTable:
     """Table of cells, with a star where a difference is significant."""
     differences = [cell.difference for _, cells in rows for cell in cells]
     p = [1.0 if difference is None else difference.p for difference in differences]
@@ -152,12 +155,16 @@ def _text_table(title: str, columns: Sequence[str], rows: Sequence[tuple[str, Se
     if tested:
         adjusted[tested] = holm([cast("float", p[number]) for number in tested])
     stars = iter(adjusted < 0.05)
-    lines = tuple(
-        (name, *(cell.text(is_starred=bool(next(stars))) for cell in cells)) for name, cells in rows
+    lines = []
+    for names, cells in rows:
+        line = [*names, *(cell.text(is_starred=bool(next(stars))) for cell in cells)]
+        lines.append((*line, *[""] * (len(columns) - len(line))))
+    return TextTable(
+        f"{title} (* not 0: Holm over {len(tested)} comparisons)",
+        tuple(columns),
+        tuple(lines),
+        len(rows[0][0]),
     )
-    if tested:
-        title += f" (* not 0: Holm over {len(tested)} comparisons)"
-    return TextTable(title, tuple(columns), lines)
 
 
 def _means(run: Run, agent: str, metric: str, rounds: range) -> Floats:
@@ -184,7 +191,7 @@ def delay_tables(name: str, out: Path, seeds: int) -> tuple[list[TextTable], str
     columns += [f"undelivered: {agent}" for agent in market.agents]
     levels = [
         (
-            delay,
+            (delay,),
             [
                 Cell(value(delay, "relevance", "coverage")),
                 Cell(value(delay, "relevance", "utility")),
@@ -214,9 +221,9 @@ def delay_tables(name: str, out: Path, seeds: int) -> tuple[list[TextTable], str
             cells.append(Cell(value(delay, agent, "examined_shortfall"), shortfall))
         return cells
 
-    later = [(delay, changes(delay, LATE)) for delay in DELAYS if delay != "0"]
-    shifted = [("4, minus 0 four rounds earlier", changes("4", range(LATE.start - 4, LATE.stop - 4)))]
-    command = market.command(1.0, seeds).replace(f"takes='{_HOURS}h'", "takes=DELAY")
+    later = [((f"{delay} − 0",), changes(delay, LATE)) for delay in DELAYS if delay != "0"]
+    shifted = [(("4, minus 0 four rounds earlier",), changes("4", range(LATE.start - 4, LATE.stop - 4)))]
+    command = market.command(1.0, seeds).replace(f"{_HOURS}h", "DELAY")
     return [
         _text_table("Rounds 8–11, ± half a 95% interval", columns, levels),
         _text_table(
@@ -264,14 +271,14 @@ def creator_tables(name: str, out: Path, seeds: int) -> tuple[list[TextTable], s
                     Cell(ends[agent][:, number], ends["relevance"][:, number], digits=1) for number in (0, 1)
                 ]
                 cells.append(Cell(utilities[agent], utilities["relevance"]))
-            rows.append((cell, agent, cells))
+            rows.append(((cell, f"`{agent}`"), cells))
     table = _text_table(
         "After thirty rounds, ± half a 95% interval",
         columns,
-        [(f"{cell}` | `{agent}", cells) for cell, agent, cells in rows],
+        rows,
     )
     first = next(iter(market.cells))
-    return [table], market.command(first, seeds).replace(market.cells[first], "OPTIONS")
+    return [table], market.command(first, seeds).replace(shlex.quote(market.cells[first])[1:-1], "OPTIONS")
 
 
 def made(name: str, out: Path, seeds: int) -> str:
