@@ -15,7 +15,7 @@ from gymnasium import spaces
 from gymnasium.utils import EzPickle
 from numpy.typing import NDArray
 
-from rimsim.arrays import Array, Bools, Float32s, Ints
+from rimsim.arrays import TICKS, Array, Bools, Float32s, Ints
 from rimsim.config import ScenarioConfig, Seeds, find_scenario, override
 from rimsim.data.session_logs import LogSource, source_name
 from rimsim.envs.observations import (
@@ -33,6 +33,7 @@ from rimsim.envs.steps import (
     SteppedMarket,
     market_list,
     no_outcomes,
+    observe_next,
     step_markets,
 )
 from rimsim.errors import AgentError, ConfigError, MarketError, require_known
@@ -64,22 +65,22 @@ class _Step:
     opened: OpenRound
     row: int
     """Row of the arrival in the schedule."""
-    scores: ScoreRows
-    """(1, M) scores of the served arrival."""
-    revealed: Arrivals | None
+    block: ScoreRows
+    """Block with the scores of the served arrival."""
+    index: int
+    """Index of the arrival in the block."""
+    revealed: Arrivals | None = None
     """Arrival with the fields that the outcome of its slate would change; None: the agent needs no such field."""
-    shown: Ints
-    """(k,) shown items; −1 for an empty position."""
-    consumed: Bools
-    """(k,) True for consumed items."""
 
     @property
     def feedback(self) -> Feedback:
         """Feedback of the step."""
         arrivals = self.revealed
+        rows = np.array([self.row])
         if arrivals is None:
-            arrivals = self.opened.arrivals(np.array([self.row]), self.scores, NO_NEEDS)
-        return Feedback(arrivals, self.shown[None], self.consumed[None])
+            arrivals = self.opened.arrivals(rows, self.block.cut(self.index, 1), NO_NEEDS)
+        ledger = self.opened.ledger
+        return Feedback(arrivals, ledger.item[rows].astype(np.int64), ledger.consumed[rows])
 
 
 class NamedArguments:
@@ -248,16 +249,7 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
     def _compiled_step(self, row: int) -> _Step:
         """Step of an arrival that compiled code served."""
         opened = self.market.open
-        block, index = opened.place(row)
-        shown = opened.ledger.item[row].astype(np.int64)
-        return _Step(
-            opened=opened,
-            row=row,
-            scores=block.cut(index, 1),
-            revealed=None,
-            shown=shown,
-            consumed=opened.ledger.consumed[row].copy(),
-        )
+        return _Step(opened, row, *opened.place(row))
 
     def round_view(self) -> RoundView:
         """View of the current round, as agents get it."""
@@ -383,7 +375,9 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         if self.stepped_market() is not None:
             shown = slate[None].copy()
             taken = np.empty(shown.shape, bool)
-            step_markets(self._stepped_list, _CHOSEN, shown, taken, self._outcomes, numbers, admissible)
+            if step_markets(self._stepped_list, _CHOSEN, shown, taken, self._outcomes, numbers, admissible):
+                self.advance(self._outcomes[0])
+                observe_next(self._stepped_list, self._outcomes, numbers, admissible)
             status, *values, reward = self._outcomes.item()
             if status != NOT_SERVED:
                 if status == NOT_SCORED:
@@ -432,6 +426,32 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         """Score the arrival that waits for the next compiled step."""
         self.market.open.score_ahead(self._row, int(self._stock.observed.last_row[0]))
 
+    def advance(self, outcome: Any) -> None:
+        """Let the clock go on after a compiled step.
+
+        Compiled code then observes the next arrival. If a process has changed the round, the arrival is handed out and
+        entered into the outcome of the step.
+        """
+        opened = self.market.open
+        self._keep_last()
+        opened.queue.open_stretch()
+        if self._stepped is None or self._stepped.columns is not opened.columns:
+            row = self._row
+            outcome["status"] = NOT_SCORED
+            outcome["arrival"] = opened.schedule.id[row]
+            outcome["time"] = opened.schedule.tick[row] / TICKS
+            outcome["shortfall"] = self._stock.observed.undelivered[0]
+
+    def _keep_last(self) -> None:
+        """Keep the last step's scores.
+
+        A process may change them when the clock goes on.
+        """
+        last_row = self._stock.observed.last_row
+        if last_row[0] >= 0:
+            self._last = self._compiled_step(int(last_row[0]))
+            last_row[0] = -1
+
     def items_of(self, action: Action) -> Ints:
         """Items of an action, which is checked.
 
@@ -470,9 +490,7 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         shown_batch, consumed_batch = market.show(np.array([row]), slates, empty=True)
         shown = shown_batch[0].copy()
         consumed = consumed_batch[0].copy()
-        self._last = _Step(
-            opened=opened, row=row, scores=scores, revealed=revealed, shown=shown, consumed=consumed
-        )
+        self._last = _Step(opened, row, scores, 0, revealed)
         self._stock.observed.last_row[0] = -1
         if is_annotated:
             self._notes[row] = dataclasses.replace(slates, items=shown[None].copy())
@@ -502,8 +520,14 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
 
     @property
     def _row(self) -> int:
-        """Row of the waiting arrival; −1 if no arrival waits."""
-        return int(self._stock.observed.row[0])
+        """Row of the waiting arrival; −1 if the episode is over."""
+        row = self._stock.observed.row
+        if (
+            row[0] < 0 and not self.market.done
+        ):  # the clock went on, or an interrupt came, after the last slate
+            self._keep_last()
+            self._hand_out(self.market)
+        return int(row[0])
 
     def _waiting_scores(self) -> ScoreRows:
         """Scores (1, M) of the waiting arrival."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from rimsim.arrays import TICKS, Array, Bools, Float32s, Ints
 from rimsim.compiled import CompiledRecord, compiled, compiled_part
 from rimsim.envs.observations import ObservedRound, observe
-from rimsim.market.clock import hand_out, next_after
+from rimsim.market.clock import CLOCK_FIRST, NO_ROW, hand_out, next_after
 from rimsim.market.histories import Events
 from rimsim.market.scores.arrivals import ScoreColumns
 from rimsim.market.scores.block import List
@@ -29,6 +29,8 @@ OBSERVED = 1
 """Status of a market that has served a slate and observed its next arrival."""
 NOT_SCORED = 2
 """Status of a market that has served a slate, but must score its next arrival before it is observed."""
+CLOCK_WAITS = 3
+"""Status of a market that has served a slate, but whose clock must go on before the next arrival is handed out."""
 
 _OUTCOME = np.dtype(
     [
@@ -93,10 +95,14 @@ def replace_market(markets: list[SteppedMarket], number: int, market: SteppedMar
 
 @compiled
 def step_markets(markets: list[SteppedMarket], chosen: Bools, slates: Ints, taken: Bools, outcomes: Array,
-    numbers: Float32s, admissible: NDArray[np.int8]) -> None:  # fmt: skip
-    """Serve slates in chosen markets, and observe the next arrivals."""
+    numbers: Float32s, admissible: NDArray[np.int8]) -> int:  # fmt: skip
+    """Serve slates in chosen markets, and observe the next arrivals.
+
+    The result is the number of markets whose clock must go on first.
+    """
     # ``slates`` (n, k) is changed: positions of invalid items become empty. ``taken`` (n, k) is filled with marks of
     # consumed items.
+    n_waiting = 0
     for number in range(len(markets)):
         outcomes[number].status = NOT_SERVED
         if chosen[number]:
@@ -109,6 +115,8 @@ def step_markets(markets: list[SteppedMarket], chosen: Bools, slates: Ints, take
                 numbers[number],
                 admissible[number],
             )
+            n_waiting += outcomes[number].status == CLOCK_WAITS
+    return n_waiting
 
 
 @compiled_part
@@ -116,7 +124,8 @@ def _step(market: SteppedMarket, slate: Ints, taken: Bools, outcome: Any, number
     admissible: NDArray[np.int8]) -> None:  # fmt: skip
     """Serve a slate, and observe the next arrival.
 
-    The status of ``outcome`` says which of the two was done. If it is NOT_SERVED, nothing has changed.
+    The status of ``outcome`` says which of the two was done. If it is NOT_SERVED, nothing has changed. If it is
+    CLOCK_WAITS, no arrival waits.
     """
     # Records are looked up once, because each look-up counts a reference and costs as much as ten additions.
     columns = market.columns
@@ -128,11 +137,10 @@ def _step(market: SteppedMarket, slate: Ints, taken: Bools, outcome: Any, number
     if row < 0 or not _is_scored(market, columns.events, row, slot[row]) or not _has_room(columns, slate):
         return
     next_row = next_after(row, slot, queue)
-    if next_row < 0:
+    if next_row == NO_ROW:
         return
     outcome.emptied = _serve(market, columns, row, slate, taken)
-    hand_out(next_row, slot[next_row], queue)
-    waiting_row[0] = next_row
+    waiting_row[0] = -1
     observed.last_row[0] = row
     n_consumed = 0
     for position in range(slate.shape[1]):
@@ -141,20 +149,45 @@ def _step(market: SteppedMarket, slate: Ints, taken: Bools, outcome: Any, number
         observed.exposure, observed.shortfall)  # fmt: skip
     undelivered = observed.undelivered
     undelivered[0] = max(undelivered[0] - gain, 0.0)
-    n_served = queue.n_served[0]
     outcome.consumed = n_consumed
     outcome.reward = n_consumed + market.cost * gain
     outcome.shortfall = undelivered[0]
     outcome.excess = 0.0  # compiled code never serves a round with caps
     outcome.round = market.number
-    outcome.served = n_served
+    outcome.served = queue.n_served[0]
+    if next_row == CLOCK_FIRST:
+        outcome.status = CLOCK_WAITS
+    else:
+        _observe_next(market, next_row, outcome, numbers, admissible)
+
+
+@compiled
+def observe_next(markets: list[SteppedMarket], outcomes: Array, numbers: Float32s,
+    admissible: NDArray[np.int8]) -> None:  # fmt: skip
+    """Observe the next arrivals after clocks have gone on."""
+    for number in range(len(markets)):
+        if outcomes[number].status == CLOCK_WAITS:
+            market = markets[number]
+            next_row = market.columns.queue.n_arrived[0]
+            _observe_next(market, next_row, outcomes[number], numbers[number], admissible[number])
+
+
+@compiled_part
+def _observe_next(market: SteppedMarket, next_row: int, outcome: Any, numbers: Float32s,
+    admissible: NDArray[np.int8]) -> None:  # fmt: skip
+    """Hand out the next arrival; observe it if scored."""
+    columns = market.columns
+    observed = market.observed
+    slot = columns.slot
+    hand_out(next_row, slot[next_row], columns.queue)
+    observed.row[0] = next_row
     outcome.arrival = market.id[next_row]
     outcome.time = columns.tick[next_row] / TICKS
     outcome.status = NOT_SCORED
     if _is_scored(market, columns.events, next_row, slot[next_row]):
         block = market.scores.block[next_row]
         index = market.scores.place[next_row]
-        elapsed_share = n_served / len(slot)
+        elapsed_share = columns.queue.n_served[0] / len(slot)
         clock = (elapsed_share, min(1.0, (market.number + elapsed_share) / market.n_rounds))
         observe(block.relevance[index], block.ground[index:], block.admissible[index], observed.exposure,
             observed.shortfall, clock, numbers, admissible)  # fmt: skip

@@ -13,11 +13,13 @@ from rimsim.data.session_logs import LogSource
 from rimsim.envs.market import InvalidItems, MarketEnv, NamedArguments
 from rimsim.envs.observations import observation_of
 from rimsim.envs.steps import (
+    CLOCK_WAITS,
     NOT_SCORED,
     NOT_SERVED,
     SteppedMarket,
     market_list,
     no_outcomes,
+    observe_next,
     replace_market,
     step_markets,
 )
@@ -151,8 +153,12 @@ class MarketVectorEnv(NamedArguments, SyncVectorEnv):
         shown = slates.astype(np.int64, order="C")
         taken = np.zeros(shown.shape, bool)
         outcomes = no_outcomes(n)
-        if chosen.any():
-            step_markets(self._stepped_list, chosen, shown, taken, outcomes, numbers, admissible)
+        if chosen.any() and step_markets(
+            self._stepped_list, chosen, shown, taken, outcomes, numbers, admissible
+        ):
+            for number in np.flatnonzero(outcomes["status"] == CLOCK_WAITS).tolist():
+                self.envs[number].advance(outcomes[number])
+            observe_next(self._stepped_list, outcomes, numbers, admissible)
         columns = {key: np.ascontiguousarray(outcomes[key]) for key in _INFO}
         columns |= {"items": shown, "taken": taken}
         return outcomes["status"], np.ascontiguousarray(outcomes["reward"]), columns

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import heapq
 import math
+from bisect import bisect_left
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum
@@ -73,8 +74,9 @@ class Clock(simpy.Environment):
     @property
     def tick(self) -> int:
         """Current time in ticks."""
+        # Arrivals are handed out only while the clock waits for the market.
         arrivals = self._queue_of_arrivals
-        return self._now if arrivals is None else max(self._now, arrivals.last_tick)
+        return self._now if self.turn is None or arrivals is None else max(self._now, arrivals.last_tick)
 
     @property
     def now(self) -> float:
@@ -99,7 +101,7 @@ class Clock(simpy.Environment):
         """Schedule an event at a tick."""
         queue: list[Any] = self._queue  # SimPy's type has its own enumeration of ranks
         heapq.heappush(queue, (tick, rank, next(self._eid), event))
-        if self._queue_of_arrivals is not None:
+        if self.turn is not None and self._queue_of_arrivals is not None:
             self._queue_of_arrivals.stop_before(tick)
 
     @property
@@ -149,19 +151,19 @@ class Clock(simpy.Environment):
 
     def run_to_turn(self) -> None:
         """Process events until the market must act."""
-        while self.turn is None:
-            self._step()
+        self._step_while(lambda: self.turn is None)
 
     def run_instant(self) -> None:
         """Process the events of processes at the current instant."""
-        while self._queue and self._queue[0][:2] <= (self.tick, Rank.PROCESS):
-            self._step()
+        self._step_while(lambda: bool(self._queue) and self._queue[0][:2] <= (self.tick, Rank.PROCESS))
 
-    def _step(self) -> None:
-        """Process the next event, whoever waits for it."""
+    def _step_while(self, goes_on: Callable[[], bool]) -> None:
+        """Process events, whoever waits for them."""
+        step = super().step
         self._is_stepping = True
         try:
-            super().step()
+            while goes_on():
+                step()
         except RimsimError:
             raise
         except Exception as error:  # an event that failed, for which no process waits
@@ -213,16 +215,25 @@ class QueueState(CompiledRecord):
         )
 
 
+NO_ROW = -1
+"""Result of :func:`next_after` if another arrival must go first, or if the round ends."""
+CLOCK_FIRST = -2
+"""Result of :func:`next_after` if only the clock must go on before the next arrival is handed out."""
+
+
 @compiled_part
 def next_after(row: int, slot: Ints, queue: QueueState) -> int:
-    """Row after ``row``; −1 if another arrival must go first."""
+    """Row after ``row``, or NO_ROW or CLOCK_FIRST."""
     # Compiled code serves arrivals in clock order without :meth:`ArrivalQueue.take`. It stops where that method would
     # hand out a held arrival, would hold the next one back, or would advance the clock to its next event.
     following = queue.n_arrived[0]
-    if not queue.is_waiting[row] or queue.n_held[0] > 0 or following >= queue.n_open[0]:
-        return -1
+    if not queue.is_waiting[row] or queue.n_held[0] > 0 or following == len(slot):
+        return NO_ROW
+    if following >= queue.n_open[0]:
+        # The clock goes on when all arrivals of the stretch are served, so ``row`` must be the only one that waits.
+        return CLOCK_FIRST if queue.n_served[0] + 1 == following else NO_ROW
     if queue.is_busy[slot[following]] and slot[following] != slot[row]:
-        return -1
+        return NO_ROW
     return int(following)
 
 
@@ -305,7 +316,7 @@ class ArrivalQueue:
 
     def _first_at(self, tick: int) -> int:
         """First row that arrives at a tick or later."""
-        return int(np.searchsorted(self._schedule.tick, tick))
+        return bisect_left(self._tick, tick)
 
     @property
     def last_tick(self) -> int:
@@ -334,6 +345,16 @@ class ArrivalQueue:
         """True if no arrival was handed to an agent yet."""
         return int(self.state.n_arrived[0]) == 0
 
+    def open_stretch(self) -> None:
+        """Let the clock go on after a served stretch.
+
+        Nothing changes if arrivals of the stretch are not served yet.
+        """
+        served = self.served
+        if served == self.state.n_open[0] and served < len(self._tick):
+            self._clock.resume()
+            self._clock.run_to_turn()
+
     def take(self, limit: int, barrier_every: int | None = None, *, in_waves: bool = False) -> Ints:
         """Rows of the next arrivals, which now wait for slates.
 
@@ -343,9 +364,7 @@ class ArrivalQueue:
         Raises:
             MarketError: If the next arrivals must wait for arrivals that have not been served.
         """
-        if self.served == self.state.n_open[0] and self.served < len(self._tick):
-            self._clock.resume()
-            self._clock.run_to_turn()
+        self.open_stretch()
         barrier = int(self.state.n_open[0])
         if barrier_every is not None:
             barrier = min(barrier, (self.served // barrier_every + 1) * barrier_every)

@@ -13,7 +13,16 @@ from kit.markets import small_scenario
 from rimsim.agents import top_k
 from rimsim.errors import MarketError
 from rimsim.market import Market
-from rimsim.market.clock import ArrivalQueue, Clock, QueueState, hand_out, mark_served, next_after
+from rimsim.market.clock import (
+    CLOCK_FIRST,
+    NO_ROW,
+    ArrivalQueue,
+    Clock,
+    QueueState,
+    hand_out,
+    mark_served,
+    next_after,
+)
 from rimsim.market.records import Schedule
 
 
@@ -133,3 +142,24 @@ def test_compiled_code_hands_out_the_row_that_the_queue_would(slots, limit, foll
         hand_out(following, slots[following], queue.state)
         assert by_python.take(1).tolist() == [following]
         same_arrays(queue.state, by_python.state, *(field.name for field in fields(QueueState)))
+
+
+@cases(
+    "slots limit following",
+    ([0, 1, 2], 1, NO_ROW),
+    ([0, 1, 2], 2, CLOCK_FIRST),
+    ([0, 1, 1], 2, CLOCK_FIRST),
+    ([0, 1], 2, NO_ROW),
+    ids=["another waits", "the clock", "a user who waits", "the end"],
+)
+def test_compiled_code_waits_for_the_clock_where_the_queue_would_advance_it(slots, limit, following):
+    """Only the last arrival before an event of the clock may be served before the clock goes on."""
+    queue = _queue_of(slots)
+    queue.take(limit)
+    queue.stop_before(limit)
+    if following == CLOCK_FIRST:
+        mark_served(0, slots[0], queue.state)
+    elif limit == 1:
+        queue.state.n_arrived[0] = 2
+        queue.state.n_open[0] = 2
+    assert next_after(queue.served, np.array(slots), queue.state) == following
