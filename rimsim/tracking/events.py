@@ -113,10 +113,10 @@ class EventFile:
         # TensorBoard's loader ignores values in double precision.
         self._add(step, tag=tag, simple_value=value)
 
-    def text(self, tag: str, markdown: str) -> None:
-        """Add a page of Markdown."""
+    def text(self, tag: str, markdown: str, step: int = 0) -> None:
+        """Add a page of Markdown at a step."""
         text_kind = text_metadata.create_summary_metadata(display_name=None, description="")
-        self._add(0, tag=tag, tensor=_strings(markdown.encode()), metadata=text_kind)
+        self._add(step, tag=tag, tensor=_strings(markdown.encode()), metadata=text_kind)
 
     def picture(self, tag: str, png: bytes) -> None:
         """Add a picture of the content of a PNG file."""

@@ -40,6 +40,7 @@ TAGS = {
     "prices/highest": "highest item price v at the end of the round, in units of λ",
     "prices/share_bonus": "share of items with a bonus (v < 0)",
     "groups/COLUMN GROUP/NAME": "`exposures`, `undelivered`, `consumptions` or `revenue` of a group, such as a seller",
+    "happenings/changes": "changes of the market by processes in the round, as a table in the tab Text",
     "histograms/item_price": "distribution of v over items",
     "histograms/exposure": "distribution of E over items",
     f"{BY_ARRIVALS}/GROUP/NAME": "the same figures against arrivals served since the run began",

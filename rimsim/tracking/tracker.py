@@ -36,6 +36,7 @@ class RoundRecord:
     required: Floats | None = None  # (M,) required exposures b of the round, in the unit of the guarantee
     # Tag → figure of a group of items, such as the exposures of a seller.
     groups: Mapping[str, float] = field(default_factory=dict)
+    changes: str = ""  # changes of the market by processes, as Markdown
 
 
 class Tracker:
@@ -105,6 +106,8 @@ class Tracker:
         for name, values in (("item_price", record.item_price), ("exposure", record.exposure)):
             if values is not None and values.size:
                 self._file.histogram(f"histograms/{name}", values, record.round)
+        if record.changes:
+            self._file.text("happenings/changes", record.changes, record.round)
         self._last_round = record.round
         self._file.flush()
 

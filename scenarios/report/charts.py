@@ -13,7 +13,7 @@ import re
 import textwrap
 import warnings
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -30,11 +30,13 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+from matplotlib.transforms import offset_copy
 
 from rimsim.agents.registry import agent_styles
 from rimsim.arrays import Floats
-from rimsim.house_style import FONT, GREY, WIDTH, missing_letters, style
+from rimsim.house_style import FONT, GREY, INK, WIDTH, missing_letters, style
 from rimsim.measures import FEW_SEEDS, MEASURES, Interval, Measure, mean_interval, number_interval
+from rimsim.scenarios.report.happenings import RoundMark, marks_caption
 from rimsim.scenarios.report.record import Plot
 from rimsim.scenarios.runs.arms import subject_of
 from rimsim.system import draft_file
@@ -45,6 +47,7 @@ NARROW = 4.2
 # Largest number of agents with bands in full colour. With more agents, bands are paler, because they overlap.
 _MANY = 4
 _LETTERS = 11.5  # number of letters of a label that fit into an inch
+_MARK_ROW = 10.0  # height of a row of marks below a panel, in points
 _WIDE = 20.0  # ratio of the largest to the smallest count from which on an axis is logarithmic
 
 
@@ -278,12 +281,15 @@ def panels(
     count: int,
     looks: Mapping[str, AgentStyle],
     height: float = 3.1,
+    marks: Sequence[RoundMark] = (),
 ) -> tuple[Figure, list[Axes]]:
     """Figure and axes of panels in rows, with a legend.
 
     The legend takes the place after the last panel, or stands below if the last row is full. Without ``looks`` there is
-    no legend.
+    no legend. Panels by round have ``marks`` below, which the caption explains.
     """
+    caption += marks_caption(marks)
+    height += _MARK_ROW * len(marks) / 72
     n_columns = columns(3)
     n_rows = -(-count // n_columns)
     has_legend_below = count % n_columns == 0 and bool(looks)
@@ -295,6 +301,8 @@ def panels(
         legend(figure, looks, place="lower")
     elif looks:
         legend(axes[count], looks)
+    for ax in axes[:count]:
+        _mark_rounds(ax, marks)
     return figure, axes[:count]
 
 
@@ -534,3 +542,30 @@ def integer_rounds(ax: Axes) -> None:
     """Label the x axis with whole rounds."""
     ax.set_xlabel("round")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+
+
+def _mark_rounds(ax: Axes, marks: Sequence[RoundMark]) -> None:
+    """Draw rows of ticks below a panel.
+
+    A row has the letter of its mark, and a tick below each round of the mark.
+    """
+    if not marks:
+        return
+    ax.tick_params(axis="x", pad=7 + _MARK_ROW * len(marks))
+    for row, mark in enumerate(marks):
+        down = -11 - _MARK_ROW * row
+        place = offset_copy(ax.get_xaxis_transform(), ax.get_figure(root=True), y=down, units="points")
+        ticks = np.zeros(len(mark.rounds))
+        look: dict[str, Any] = {"marker": "|", "s": 30, "color": INK, "linewidth": 1.3, "clip_on": False}
+        ax.scatter(mark.rounds, ticks, transform=place, **look)
+        ax.annotate(
+            mark.letter,
+            (0, 0),
+            (-5, down),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            ha="right",
+            va="center",
+            fontsize=9,
+            annotation_clip=False,
+        )

@@ -16,7 +16,7 @@ from rimsim.config.reading import flat
 from rimsim.errors import RunFolderError, many
 from rimsim.measures import late_means, late_of
 from rimsim.requirements.campaigns import group_name, row_label
-from rimsim.scenarios.report import charts, items, loop, prices, sentences, tables, titles
+from rimsim.scenarios.report import charts, hours, items, loop, prices, sentences, tables, titles
 from rimsim.scenarios.report.console import folder_places, more_place
 from rimsim.scenarios.report.fitness import with_verdict
 from rimsim.scenarios.report.group_figures import column_with_all_guarantees
@@ -53,6 +53,7 @@ def over_rounds(data: PictureTables) -> Figure | None:
         f"By round{of_title}. {sentences.seeds_caption(rounds)}{dashed}{dotted}",
         len(metrics),
         looks,
+        marks=data.marks,
     )
     for ax, metric in zip(axes, metrics, strict=True):
         charts.plot_bands(ax, rounds[rounds["metric"] == metric], "round", looks, data.n_items)
@@ -86,6 +87,7 @@ def calibration(data: PictureTables) -> Figure | None:
         f"figures: {late_of(rounds)}. {sentences.seeds_caption(rounds)}",
         len(types),
         looks,
+        marks=data.marks,
     )
     for ax, metric in zip(axes, types, strict=True):
         charts.plot_bands(ax, of_types[of_types["metric"] == metric], "round", looks)
@@ -102,7 +104,7 @@ def calibration(data: PictureTables) -> Figure | None:
 _Picture = Callable[[PictureTables], "Figure | None"]
 # Sections of the report, in order: title, text, and name of a plot → function that draws it.
 _SECTIONS: tuple[tuple[str, str | Callable[[Sequence[str]], str], dict[str, _Picture]], ...] = (
-    ("By round", "", {"rounds": over_rounds}),
+    ("By round", "", {"rounds": over_rounds, "happenings": hours.by_hour}),
     ("The front: relevance against diversity", "Up and to the right is better.", {"front": loop.front}),
     (
         "What retraining does, in parts",

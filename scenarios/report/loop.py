@@ -280,6 +280,7 @@ def decomposed(data: PictureTables) -> Figure | None:
         f"{explanation} {sentences.seeds_caption(parts)}",
         len(panels),
         {f"{name} ({formulas[name]})": look for name, look in looks.items()} if len(looks) > 1 else {},
+        marks=data.marks,
     )
     for ax, (agent, metric) in zip(axes, panels, strict=True):
         of_panel = parts[(parts["agent"] == agent) & (parts["metric"] == metric)]

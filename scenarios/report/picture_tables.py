@@ -12,11 +12,21 @@ from rimsim import measures
 from rimsim.arrays import Floats, Ints
 from rimsim.errors import MissingTableError
 from rimsim.measures import MEASURES, Measure
+from rimsim.scenarios.report.happenings import (
+    RoundHours,
+    RoundMark,
+    busiest_round,
+    grouped,
+    round_hours,
+    round_marks,
+)
 from rimsim.scenarios.report.tables import last_round, reported_unit
 from rimsim.scenarios.runs.status import shown_rounds, status_of
 from rimsim.scenarios.runs.store import RunFolder, table_in
 
 _LEDGER = ("agent", "seed", "round", "arrival", "position", "item", "price", "consumed")
+_TIMES = ("agent", "seed", "round", "arrival", "time")
+_TAKEN = ("agent", "seed", "round", "arrival", "consumed")
 _LONGEST = 44  # largest number of letters of an item's name; longer names are cut
 
 
@@ -53,6 +63,10 @@ class PictureTables:
     """Unit of the reported guarantees."""
     weights: Floats | None = None
     """(k,) weight of an exposure at each position, in the unit of guarantees; None: all weights are 1."""
+    marks: Sequence[RoundMark] = ()
+    """Marks of the rounds in which processes changed a market."""
+    hours: RoundHours | None = None
+    """Changes, visits and consumptions of a round by time; None without processes."""
     measures: Mapping[str, Measure] = field(default_factory=lambda: MEASURES)
     """Name of a metric → its measure."""
 
@@ -85,6 +99,15 @@ def picture_tables(run: RunFolder) -> PictureTables:
     scenario = run.scenario
     unit = reported_unit(rounds, scenario.exposure.unit)
     weights = measures.position_weights(scenario.consumer.position_decay, scenario.slate)
+    happenings = shown("happenings")
+    changes = None if happenings is None else grouped(happenings, len(events))
+    busiest = None if changes is None else busiest_round(changes)
+    hours = None
+    if changes is not None and busiest is not None:
+        *_, number = busiest
+        times = shown("arrivals", _TIMES, number)
+        if times is not None:
+            hours = round_hours(changes, busiest, times, shown("ledger", _TAKEN, number))
     return PictureTables(
         rounds=rounds,
         n_items=len(events),
@@ -99,6 +122,8 @@ def picture_tables(run: RunFolder) -> PictureTables:
         # If each arm estimates γ, the weights of positions differ between arms. Then exposures are drawn as shown.
         weights=weights if unit == "examined" and scenario.exposure.examination == "known" else None,
         names=item_names(run.catalogue),
+        marks=() if changes is None else round_marks(changes),
+        hours=hours,
         measures=run.measures,
     )
 

@@ -13,6 +13,7 @@ from rimsim.arrays import Array, Ints
 from rimsim.config import ScenarioConfig
 from rimsim.market import ClosedRound, Market
 from rimsim.requirements.campaigns import members_of
+from rimsim.scenarios.report.happenings import markdown
 from rimsim.scenarios.runs import store
 from rimsim.scenarios.runs.arms import Arm
 from rimsim.scenarios.runs.checkpoint import Checkpoint
@@ -23,6 +24,7 @@ from rimsim.scenarios.study.facts import AdoptionCount, facts_of, shared_facts
 from rimsim.scenarios.study.round_tables import (
     GroupMembers,
     groups_table,
+    happenings_columns,
     round_table,
     write_round,
     write_undeliverable,
@@ -125,6 +127,7 @@ class ArmRecorder:
                 exposure=facts.delivered,
                 required=closed.required,
                 groups=self._charted(groups),
+                changes=markdown(happenings_columns(closed)) if closed.happenings else "",
             )
         )
         self._save()

@@ -100,7 +100,7 @@ def write_round(
     if moves is not None:
         _put(arm, "providers", number, moves)
     if closed.happenings:
-        _write_happenings(arm, closed)
+        _put(arm, "happenings", number, happenings_columns(closed))
     if len(closed.promises):
         _write_promises(arm, closed)
     if len(groups):
@@ -145,10 +145,10 @@ def _write_required(arm: Arm, market: Market, number: int, required: Floats) -> 
     write_table(file, table)
 
 
-def _write_happenings(arm: Arm, closed: ClosedRound) -> None:
-    """Write table ``happenings``."""
+def happenings_columns(closed: ClosedRound) -> dict[str, object]:
+    """Columns of table ``happenings``, without agent, seed and round."""
     happenings = closed.happenings
-    columns = {
+    return {
         "number": np.arange(len(happenings)),
         "time": [happening.time for happening in happenings],
         "process": [happening.process for happening in happenings],
@@ -156,7 +156,6 @@ def _write_happenings(arm: Arm, closed: ClosedRound) -> None:
         "item": np.array([happening.item for happening in happenings], np.int64),
         "value": np.array([happening.value for happening in happenings], np.float64),
     }
-    _put(arm, "happenings", closed.number, columns)
 
 
 def _write_promises(arm: Arm, closed: ClosedRound) -> None:

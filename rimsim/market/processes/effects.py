@@ -28,7 +28,7 @@ class Happening(NamedTuple):
     item: int
     """Item that changes; −1 if the change is about all items, or about none."""
     value: float
-    """Factor of the demand, or seconds of a retraining; NaN for other changes."""
+    """Factor of the demand; NaN for other changes."""
 
 
 @dataclass(frozen=True, eq=False)

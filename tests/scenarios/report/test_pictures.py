@@ -19,6 +19,7 @@ from rimsim import house_style, measures
 from rimsim.agents.registry import ENTRIES, agent_styles
 from rimsim.scenarios.report import charts, comparison, items, loop, numbers, prices, sweep, titles
 from rimsim.scenarios.report.comparison import PICTURES
+from rimsim.scenarios.report.happenings import RoundHours
 from rimsim.scenarios.report.picture_tables import PictureTables
 from rimsim.scenarios.report.record import Plot
 from rimsim.scenarios.report.tables import last_round
@@ -100,7 +101,16 @@ def _market(agents=AGENTS, *, seeds=2, rounds=3, n=120, k=4, m=60) -> PictureTab
         name: pd.concat([p[name] for p in parts if name in p], ignore_index=True) for name in parts[0]
     }
     items = {"popularity": np.arange(m)[::-1].copy(), "campaigns": _campaigns()}
-    return PictureTables(**tables_of_market, n_items=m, required=required, **items)
+    return PictureTables(**tables_of_market, n_items=m, required=required, **items, hours=_hours())
+
+
+def _hours() -> RoundHours:
+    """A day with a visit per hour, on which the model is stopped, and an item ends."""
+    times = 3600.0 * np.arange(24)
+    changes = pd.DataFrame(
+        {"time": times[5:8], "process": "night", "what": ["stop_model", "end", "start_model"], "items": 1}
+    )
+    return RoundHours("rim-feedback", 0, 1, changes, times, np.ones(24), ((times[5], times[7]),))
 
 
 def _campaigns() -> pd.DataFrame:
