@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import gymnasium
 import log_pages
@@ -18,7 +19,7 @@ from wrong_forecast import FORECASTS, course
 
 import rimsim  # noqa: F401  registers the environment
 from rimsim.measures import mean_interval
-from rimsim.scenarios import load_run
+from rimsim.scenarios import compare, load_run
 from rimsim.scenarios.report import items, loop, prices
 from rimsim.scenarios.report.picture_tables import picture_tables
 
@@ -111,6 +112,32 @@ def environment(_: Path) -> pd.DataFrame:
     return pd.DataFrame({"exposure": state.exposure, "required": state.required})
 
 
+def happenings(_: Path) -> pd.DataFrame:
+    """Visits of a week and changes by three processes, in the order of time."""
+    processes = (
+        "outage(after=2d, lasts=12h, every=None)",
+        "stock(units=40, lead=1d)",
+        "demand(factor=3, after=4d, lasts=2d)",
+    )
+    settings = {"platform.model": "popularity-hp", "processes": processes}
+    with TemporaryDirectory() as folder:
+        run = compare(
+            "closed-loop",
+            ["relevance"],
+            rounds=1,
+            seeds=1,
+            frozen=[],
+            certify=False,
+            settings=settings,
+            workers=1,
+            out=Path(folder) / "run",
+        )
+        hours = picture_tables(run).hours
+    visits = pd.DataFrame({"time": hours.visits, "taken": hours.consumptions})
+    table = pd.concat([visits, hours.changes]).sort_values("time", kind="stable")
+    return table.assign(time=table["time"] - table["time"].min() // 3600 * 3600)
+
+
 TABLES: dict[str, Callable[[Path], pd.DataFrame]] = {
     "coverage": coverage,
     "retraining": retraining,
@@ -121,6 +148,7 @@ TABLES: dict[str, Callable[[Path], pd.DataFrame]] = {
     "prices": bonuses,
     "delivery": delivery,
     "environment": environment,
+    "happenings": happenings,
 }
 
 

@@ -30,6 +30,8 @@ from rimsim.scenarios.kinds.payback.gains import gains_of
 from rimsim.scenarios.kinds.payback.learners import reference_of
 from rimsim.scenarios.kinds.payback.report import map_figure
 from rimsim.scenarios.report import charts, labels, prices
+from rimsim.scenarios.report.happenings import RoundHours
+from rimsim.scenarios.report.hours import hours_figure
 from rimsim.scenarios.report.loop import PART_LOOKS
 from rimsim.scenarios.report.numbers import figure as number
 from rimsim.scenarios.report.numbers import per_cent
@@ -426,6 +428,27 @@ def learning_curve() -> Figure:
     return figure
 
 
+def happenings() -> Figure:
+    """Changes by processes in a week, below visits and consumptions."""
+    rows = table("happenings")
+    visits = rows[rows["taken"].notna()]
+    changes = rows[rows["what"].notna()].astype({"items": int})
+    stops, starts = (
+        changes.loc[changes["what"] == change, "time"] for change in ("stop_model", "start_model")
+    )
+    return hours_figure(
+        RoundHours(
+            agent="relevance",
+            seed=0,
+            round=0,
+            changes=changes[["time", "process", "what", "items"]],
+            visits=visits["time"].to_numpy(),
+            consumptions=visits["taken"].to_numpy(),
+            stopped=tuple(zip(stops, starts, strict=True)),
+        )
+    )
+
+
 def environment() -> Figure:
     """Exposure against requirement, as the environment renders it."""
     items = table("environment")
@@ -452,6 +475,7 @@ PICTURES: dict[str, Picture] = {
     "backtest-fronts": Picture(("backtest#figures",), backtest_fronts),
     "learning-curve": Picture(("environment#learners-with-the-controllers-prices",), learning_curve),
     "validity-agreement": Picture(("validity#validity-figures",), validity_agreement),
+    "happenings": Picture(("happenings.csv",), happenings),
     "environment": Picture(("environment.csv",), environment, ".png"),
 }
 

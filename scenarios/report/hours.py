@@ -23,7 +23,7 @@ _BINS = (
 )
 _MOST_BINS = 240  # largest number of bins of a round that readers can distinguish
 _FEWEST_BINS = 12  # smallest number of bins of an hour
-_TITLE_PARTS = 2  # largest number of processes in the title
+_TITLE_PARTS = 3  # largest number of processes in the title
 _SHADE = "#fbe3a8"
 _ROW = 0.52  # height of a row of changes in inches
 
@@ -37,7 +37,8 @@ def by_hour(data: PictureTables) -> Figure | None:
 
 def hours_figure(hours: RoundHours) -> Figure:
     """Changes, visits and consumptions of a round by hour."""
-    times = np.concatenate([hours.visits, hours.changes["time"].to_numpy(np.float64)])
+    # The opening may lie a moment before a full hour, so times are rounded to seconds.
+    times = np.round([*hours.visits, *hours.changes["time"]])
     width, unit = _bin_width(float(times.max() - times.min()))
     opening = width * np.floor(times.min() / width)
     edges = opening + width * np.arange(2 + int((times.max() - opening) // width))
@@ -53,7 +54,7 @@ def hours_figure(hours: RoundHours) -> Figure:
             (begin - opening) / scale, (end - opening) / scale, color=_SHADE, linewidth=0, zorder=0
         )
     for ax, (process, label, change, changes) in zip(axes[1:], rows, strict=True):
-        counts, _ = np.histogram(changes["time"], edges, weights=heights(change, changes["items"]))
+        counts, _ = np.histogram(np.round(changes["time"]), edges, weights=heights(change, changes["items"]))
         _draw_row(ax, (edges - opening) / scale, counts, f"{process}: {label}")
     axes[-1].set_xlabel(f"{'days' if is_long else 'hours'} since the beginning of round {hours.round}")
     axes[-1].set_xlim(0, (edges[-1] - opening) / scale)
@@ -107,10 +108,10 @@ def _caption(hours: RoundHours, unit: str) -> str:
 def _draw_visits(ax: Axes, hours: RoundHours, x: np.ndarray, edges: np.ndarray, unit: str) -> None:
     """Draw visits as bars and consumptions as a line."""
     look = charts.styles([hours.agent])[hours.agent]
-    visits, _ = np.histogram(hours.visits, edges)
+    visits, _ = np.histogram(np.round(hours.visits), edges)
     ax.stairs(visits, x, fill=True, color="#9a9a9a", alpha=0.55)
     if hours.consumptions is not None:
-        taken, _ = np.histogram(hours.visits, edges, weights=hours.consumptions)
+        taken, _ = np.histogram(np.round(hours.visits), edges, weights=hours.consumptions)
         ax.stairs(taken, x, color=look.colour, linewidth=1.6)
     ax.set_ylim(0, None)
     ax.set_ylabel(f"per {unit}")
