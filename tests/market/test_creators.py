@@ -20,6 +20,7 @@ from kit.markets import (
 )
 
 from rimsim.agents import make_agent, play_round, rollout
+from rimsim.arrays import TICKS
 from rimsim.config import ArrivalsConfig, Seeds
 from rimsim.errors import ConfigError
 from rimsim.market import Market
@@ -113,6 +114,20 @@ def test_satisfied_creators_upload_sooner(per):
         counts.append(len(uploads(market)))
     assert counts[0] == counts[1] < counts[3]
     assert counts[1] <= counts[2] <= counts[3]
+
+
+def test_a_consumption_satisfies_a_creator_once():
+    """Without decay and penalty, satisfaction grows by the consumptions before the last review, over all reviews."""
+    process = Creators(per_exposure=0.0, per_consumption=1.0, penalty=0.0, decay=1.0, held_back=0.0)
+    market = Market(small_scenario(rounds=2), processes={"creators": process})
+    while not market.done:
+        play_round(market, make_agent("popularity"))
+    memory = market.effects.memory[0]
+    last_review = memory["next_review"] / TICKS - DAY
+    table = ledgers(market)
+    n_consumed = table.consumed[table.time < last_review].sum()
+    assert n_consumed > 100
+    assert (memory["satisfaction"] - process.start).sum() == n_consumed
 
 
 @pytest.mark.parametrize("make", [small_scenario, small_replay])

@@ -83,6 +83,17 @@ def test_machine_code_of_a_kernel_is_made_again_when_a_part_of_another_file_chan
         subprocess.run([sys.executable, "-c", call], cwd=tmp_path, env=environment, check=True)
 
 
+def test_machine_code_of_a_kernel_is_made_again_when_a_number_of_another_file_changes(tmp_path):
+    """An edit of a number that a kernel names changes the kernel's result, although no function is another."""
+    kernel = KERNEL.replace("\n\n\n@", "\nfrom part import STEP\n\n\n@", 1).replace("x + x", "x + STEP")
+    (tmp_path / "kernel.py").write_text(kernel)
+    environment = os.environ | {"NUMBA_CACHE_DIR": "", "PYTHONDONTWRITEBYTECODE": "1"}
+    for step in (0.25, 0.5):
+        (tmp_path / "part.py").write_text(f"STEP = {step}\n")
+        call = f"import kernel; assert kernel.doubled(1) == {1 + step}"
+        subprocess.run([sys.executable, "-c", call], cwd=tmp_path, env=environment, check=True)
+
+
 def test_a_part_is_compiled_for_kernels_and_plain_for_python(tmp_path, monkeypatch):
     """Only a call of the kernel compiles the part; then there is machine code of both."""
     part = KERNEL.replace("import compiled", "import compiled, compiled_part")
