@@ -131,9 +131,7 @@ def test_exponential_times_have_their_means():
 def test_a_fixed_time_passes_from_one_beginning_to_the_next():
     """With `every=1d` outages of six hours begin once a day, at the same time of each day."""
     market = played(with_outage("outage(after='12h', lasts='6h', every='1d')", rounds=1))
-    changes = [
-        (happening.change, happening.time - market.world.opening) for happening in happenings(market)
-    ]
+    changes = [(happening.change, happening.time - market.world.opening) for happening in happenings(market)]
     hours = {"stop_model": 12, "start_model": 18}
     assert changes == [
         (change, day * DAY + hour * 3600) for day in range(7) for change, hour in hours.items()

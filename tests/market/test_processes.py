@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import runpy
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,7 @@ from kit.markets import (
 )
 
 from rimsim.agents import make_agent, play_round, rollout
+from rimsim.arrays import TICKS
 from rimsim.config import ArrivalsConfig, ConsumerConfig, ExposureConfig, override
 from rimsim.data import load
 from rimsim.errors import ConfigError, ProcessError
@@ -571,3 +573,36 @@ def test_a_retraining_goes_on_over_a_resume(tmp_path):
     for left, right in zip(expected.closed[1:], resumed.closed, strict=True):
         np.testing.assert_array_equal(left.ledger.item, right.ledger.item)
         np.testing.assert_array_equal(left.ledger.intensity, right.ledger.intensity)
+
+
+@dataclass(frozen=True)
+class HalfEmpty(UnitStock):
+    """Stock that every second item lacks at the opening."""
+
+    def _units(self, market):
+        units = super()._units(market)
+        units[::2] = 0
+        return units
+
+
+def test_an_item_without_units_is_never_shown():
+    """An item that has no units at the opening is not on offer."""
+    table = ledgers(played(None, {"stock": HalfEmpty(units=1000)}, "popularity"))
+    assert len(table)
+    assert (table.item % 2 == 1).all()
+
+
+def test_the_visit_that_takes_the_last_unit_saw_the_item():
+    """An item that sells out is over at the instant of the sale, but was on offer to the visit that took it."""
+    market = played(None, {"stock": UnitStock(units=3)}, "popularity")
+    last = market.closed[-1].number
+    ends = [
+        happening for closed in market.closed for happening in closed.happenings if happening.round == last
+    ]
+    assert len(ends) > 3
+    ticks = np.array([round(happening.time * TICKS) for happening in ends])
+    items = [happening.item for happening in ends]
+    rows = np.arange(len(ends))
+    assert not market.effects.times.at(ticks)[rows, items].any()
+    assert market.effects.shown_times.at(ticks)[rows, items].all()
+    assert not market.effects.shown_times.at(ticks + 1)[rows, items].any()

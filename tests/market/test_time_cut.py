@@ -142,3 +142,20 @@ def test_sessions_after_a_cut_follow_all_known_events():
     assert set(later.user.tolist()) <= set(later.past.user.tolist())
     assert np.array_equal(np.unique(later.future.user), later.user)
     assert later.future.time.min() == later.time.min()
+
+
+def test_users_without_a_past_have_no_session_after_a_cut():
+    """A user whose first event lies after the cut is not sampled, since nothing is known of the user."""
+    log = _shop(5, n_users=50)
+    cut_time = log.time.max() - 56 * DAY
+    newcomer = log.user[log.time.argmax()]
+    log = log.rows((log.user != newcomer) | (log.time >= cut_time))
+    later = sessions_after_cut(log, gap=GAP, seed=1)
+    assert len(later.user) > 20
+    assert newcomer not in later.user
+
+
+def test_rates_persist_as_long_as_few_sessions_allow():
+    """With few sessions after the cut, many half-lives are not refuted, and the longest of them holds."""
+    log = _shop(3, period_days=28, factor=25.0, n_users=60)
+    assert kept_truth(log, gap=GAP, kind="bag+habits").report.persistence.half_life == 56 * DAY

@@ -1,5 +1,7 @@
 """Trainings that take time: models that go live within a round, and the process ``training``."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from kit.markets import same_ledgers, small_broadcast, small_replay, small_scenario
@@ -7,6 +9,7 @@ from kit.markets import same_ledgers, small_broadcast, small_replay, small_scena
 from rimsim.agents import make_agent, play_round
 from rimsim.arrays import TICKS
 from rimsim.config import PlatformConfig
+from rimsim.intensity.impressions import layer_of
 from rimsim.market import Market
 from rimsim.market.processes import TrainingTimes
 
@@ -106,3 +109,26 @@ def test_a_resumed_market_has_the_same_trainings(tmp_path):
     resumed.closed[:0] = first.closed
     assert_same(resumed, expected)
     assert happenings(resumed) == happenings(expected)
+
+
+def test_visits_while_a_model_is_trained_teach_it_nothing():
+    """A training that takes two days has the model of one that takes a second: it learns what was shown before."""
+    layers = []
+
+    class Watch:
+        """Process that keeps the layer of the first new model."""
+
+        def run(self, env, handle):
+            """Wait for the model."""
+            yield handle.model_live()
+            layers.append(layer_of(market.platform.model)[1])
+
+    for takes in ("1s", "2d"):
+        config = small_scenario(platform=platforms()["impressions"], rounds=1)
+        market = Market(
+            config, processes={"training": TrainingTimes(every="3d", takes=takes), "watch": Watch()}
+        )
+        while not market.done:
+            play_round(market, make_agent("relevance"))
+    assert len(layers) == 2
+    np.testing.assert_equal(dataclasses.astuple(layers[1]), dataclasses.astuple(layers[0]))

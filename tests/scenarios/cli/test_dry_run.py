@@ -51,6 +51,9 @@ def test_a_dry_run_imports_no_code_that_only_a_scenario_names(write, tmp_path, m
     text = said_by(capsys, words, 2).err
     assert "strange.yaml: names code that would run with your rights: evil.py:model" in text
     assert "--trust" in text
+    write("processes: ['evil.py:model']\n", "lively.yaml")
+    text = said_by(capsys, ["compare", "lively.yaml", *words[2:]], 2).err
+    assert "lively.yaml: names code that would run with your rights: evil.py:model" in text
     assert not planned
     assert not (tmp_path / "ran").exists()
     said_by(capsys, [*words, "--set", "platform.model=popularity-hp"])

@@ -286,3 +286,14 @@ def test_a_sweep_varies_a_guarantee(csv, tmp_path):
     owed = [point.groups.query("metric == 'required'")["value"].sum() for point in points]
     assert owed[1] == pytest.approx(2.5 * owed[0], rel=0.05)  # in whole exposures
     assert set(swept.sweep["beta"]) == {0.2, 0.5}
+
+
+def test_a_surplus_of_earlier_rounds_is_not_undelivered():
+    """A group that has its exposures from earlier rounds is due some, but owes none."""
+    keys = {"agent": "a", "seed": 0, "round": 3}
+    late = pd.DataFrame(
+        [keys | {"group": "x", "metric": metric, "value": 9.0} for metric in ("required", "undelivered")]
+    )
+    rows = pd.DataFrame([keys | {"name": "seller x", "due": 10.0, "least": 4.0, "delivered": 3.0}])
+    figures = group_figures._without_carry_over(late, rows, "seller").set_index("metric")["value"]
+    assert figures.to_dict() == {"required": 10.0, "undelivered": 1.0}
