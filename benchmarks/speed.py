@@ -6,6 +6,7 @@ kept. Tables are printed and saved as Parquet, with a page of markdown beside th
 outcomes are asserted equal along all ways, so that a faster engine that does something else fails here.
 
 ``python benchmarks/speed.py beside --peers`` compares single environments with others alone;
+``python benchmarks/speed.py processes`` compares ``closed-loop`` with and without a process that wakes each hour;
 ``python benchmarks/speed.py million`` plays a million arrivals in one process and draws speed and memory by round.
 """
 
@@ -25,12 +26,23 @@ import numpy as np
 import torch
 from log_pages import LOG
 from made_up import SIZES, scenario
-from speed_paths import AGENTS, Played, built_in, check_events, engine, same_outcome, single, vector
+from speed_paths import (
+    AGENTS,
+    Played,
+    built_in,
+    check_events,
+    closed_loop,
+    engine,
+    same_outcome,
+    single,
+    vector,
+)
 from speed_peers import peer_python, sardine, yardsticks
 from speed_stages import STAGES, Sampler
 from speed_tables import Report, peak_memory, reset_peak, resident_memory
 
 from rimsim.agents import make_agent
+from rimsim.config import find_scenario
 from rimsim.intensity import GRU, RIM, UserStates
 from rimsim.intensity.contract import BLOCK
 from rimsim.market import Market
@@ -55,7 +67,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", nargs="?", choices=("tables", "beside", "million"), default="tables")
+    parser.add_argument(
+        "what", nargs="?", choices=("tables", "beside", "processes", "million"), default="tables"
+    )
     parser.add_argument("--out", type=Path, help="folder of the tables; default runs/bench-TIME")
     parser.add_argument(
         "--repeats", type=int, default=3, help="rounds that medians are taken over (default 3)"
@@ -66,11 +80,13 @@ def main() -> None:
     parser.add_argument(
         "--small", action="store_true", help="the smaller market only, whose models are fitted soon"
     )
-    parser.add_argument("--log", action="store_true", help="beside: write the table into the log, too")
+    parser.add_argument(
+        "--log", action="store_true", help="beside, processes: write the table into the log, too"
+    )
     parser.add_argument("--rounds", type=int, default=20, help="million: rounds that the arrivals come in")
     options = parser.parse_args()
-    if options.log and options.what != "beside":
-        parser.error("--log is only for beside")
+    if options.log and options.what not in {"beside", "processes"}:
+        parser.error("--log is only for beside and processes")
     torch.set_num_threads(1)
     out = options.out or Path("runs") / time.strftime("bench-%Y%m%d-%H%M%S")
     if options.what == "million":
@@ -80,6 +96,9 @@ def main() -> None:
     sizes = SIZES[:1] if options.small else SIZES
     if options.what == "beside":
         beside(report, sizes, options.repeats, peers=options.peers)
+        return
+    if options.what == "processes":
+        processes(report, options.repeats)
         return
     paths(report, sizes, options.repeats)
     beside(report, sizes, options.repeats, peers=options.peers)
@@ -197,6 +216,39 @@ def _beside(scenario_name: str, items: int, policy: str, rate: float, ratio: flo
         "steps / CPU s": rate,
         "ours / theirs": ratio,
     }
+
+
+def processes(report: Report, repeats: int) -> None:
+    """Speed with an hourly process that changes nothing, in pairs of runs."""
+    rows: list[dict[str, object]] = []
+    # Under ``hp`` an arrival takes the least time, so that a wake weighs most.
+    for model in ("hp", find_scenario("closed-loop").platform.model):
+        for way in ("engine", "single environment", *(f"vector environment, {copies}" for copies in COPIES)):
+            pairs = []
+            for number in range(repeats + 1):
+                order = (False, True) if number % 2 else (True, False)
+                played = {hourly: closed_loop(way, model, hourly=hourly) for hourly in order}
+                same_outcome(
+                    played[False].ledger,
+                    played[True].ledger,
+                    len(played[True].ledger.item),
+                    f"{way}, {model}",
+                )
+                pairs.append((played[False].rate, played[True].rate))
+            pairs = pairs[1:]  # the first pair compiles kernels and fits models
+            ratios = [woken / plain for plain, woken in pairs]
+            rows.append(
+                {
+                    "model": model,
+                    "way": way,
+                    "arrivals / CPU s": statistics.median(plain for plain, _ in pairs),
+                    "with an hourly process": statistics.median(woken for _, woken in pairs),
+                    "ratio, median of pairs": statistics.median(ratios),
+                    "least": min(ratios),
+                    "largest": max(ratios),
+                }
+            )
+    report.table("processes", "An hourly process that changes nothing, closed-loop", rows)
 
 
 def stages(report: Report, sizes: tuple[tuple[int, int], ...], repeats: int) -> None:

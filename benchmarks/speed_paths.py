@@ -5,8 +5,9 @@ All three play the same arrivals, and what came of them is compared, so that a s
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,11 +17,12 @@ import gymnasium
 import numpy as np
 from made_up import settings
 from numpy.typing import NDArray
-from simpy import Environment
+from simpy import Environment, Event
 
 from rimsim.agents import make_agent, top_k
 from rimsim.agents.prices import solved_prices
 from rimsim.agents.rim_dual import RimDual
+from rimsim.config import find_scenario, override
 from rimsim.intensity.contract import BLOCK
 from rimsim.market import Market
 from rimsim.matching import price_slates
@@ -34,7 +36,17 @@ if TYPE_CHECKING:
 
     Chooser = Callable[[dict[str, NDArray[Any]]], NDArray[np.int64]]
 
-__all__ = ["AGENTS", "Played", "check_events", "engine", "same_outcome", "single", "vector"]
+__all__ = [
+    "AGENTS",
+    "Hourly",
+    "Played",
+    "check_events",
+    "closed_loop",
+    "engine",
+    "same_outcome",
+    "single",
+    "vector",
+]
 
 AGENTS = ("random", "relevance", "rim-dual")
 _DRAWN = 257
@@ -128,23 +140,27 @@ def built_in(scenario: str, name: str, seed: int) -> tuple[Played, int]:
 
 
 def _through(
-    env: gymnasium.Env[Any, Any], name: str, seed: int, watch: AbstractContextManager[Any] | None
+    env: gymnasium.Env[Any, Any],
+    name: str,
+    seed: int,
+    watch: AbstractContextManager[Any] | None,
+    steps_at_most: float = math.inf,
 ) -> Played:
     inner: MarketEnv = env.unwrapped  # type: ignore[assignment]  # gymnasium.make's type is any environment
     seen, _ = env.reset(seed=seed)
     choose = chooser(name, inner)
     market = inner.market
+    ledger = market.ledger
     steps = 0
     emptied = 0
     is_over = False
     start = time.process_time()
     with watch or nullcontext():
-        while not is_over:
+        while not is_over and steps < steps_at_most:
             seen, _, is_over, _, info = env.step(choose(seen))
             steps += 1
             emptied += info["market"]["emptied"]
     took = time.process_time() - start
-    ledger = market.closed[0].ledger
     _expect(
         "exposures and empty positions", int((ledger.item >= 0).sum()) + emptied, steps * inner.config.slate
     )
@@ -153,8 +169,12 @@ def _through(
 
 def vector(config: ScenarioConfig, name: str, seed: int, copies: int, steps: int) -> Played:
     """So many steps of so many copies through ``gymnasium.make_vec``."""
+    return _together(settings(config), name, seed, copies, steps)
+
+
+def _together(changes: dict[str, object], name: str, seed: int, copies: int, steps: int) -> Played:
     envs = gymnasium.make_vec(
-        "RIMMarket-v0", num_envs=copies, scenario="closed-loop", rounds=1, settings=settings(config)
+        "RIMMarket-v0", num_envs=copies, scenario="closed-loop", rounds=1, settings=changes
     )
     seen, _ = envs.reset(seed=seed)
     first: MarketEnv = envs.envs[0].unwrapped  # type: ignore[attr-defined]  # SyncVectorEnv
@@ -168,6 +188,30 @@ def vector(config: ScenarioConfig, name: str, seed: int, copies: int, steps: int
     served = market.n_arrivals if market.done else market.served
     _expect("arrivals of the first copy", served, steps)
     return Played(copies * steps, took, ledger)
+
+
+class Hourly:
+    """Process that wakes each hour and changes nothing."""
+
+    def run(self, env: Environment, market: object) -> Generator[Event, Any, None]:  # noqa: ARG002  # the contract has both
+        """Wake each hour."""
+        while True:
+            yield env.timeout(3600)
+
+
+def closed_loop(way: str, model: str, *, hourly: bool) -> Played:
+    """A round of the built-in scenario without its end, with or without an hourly process."""
+    changes: dict[str, object] = {
+        "platform.model": model,
+        "processes": [f"{__file__}:Hourly"] if hourly else [],
+    }
+    if way == "engine":
+        return engine(override(find_scenario("closed-loop"), changes | {"rounds": 1}), "relevance", 1)[0]
+    if way == "single environment":
+        env = gymnasium.make("RIMMarket-v0", scenario="closed-loop", rounds=1, settings=changes)
+        return _through(env, "random", 0, None, 1_900)
+    copies = int(way.split()[-1])
+    return _together(changes, "random", 0, copies, 1_900 if copies < 64 else 500)
 
 
 def engine(
