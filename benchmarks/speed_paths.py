@@ -210,7 +210,7 @@ def closed_loop(way: str, model: str, *, hourly: bool) -> Played:
     if way == "single environment":
         env = gymnasium.make("RIMMarket-v0", scenario="closed-loop", rounds=1, settings=changes)
         return _through(env, "random", 0, None, 1_900)
-    copies = int(way.split()[-1])
+    copies = int(way.rsplit(maxsplit=1)[-1])
     return _together(changes, "random", 0, copies, 1_900 if copies < 64 else 500)
 
 
