@@ -150,10 +150,10 @@ def test_scores_that_are_none_are_refused(name, message, place):
     "scores message",
     ("relevance", "has no scores"),
     ("'nowhere.py:Mine'", "no file"),
-    ("Mine", "cannot be read"),
+    ("Mine", "agent 'Mine' is unknown"),
 )
 def test_a_ranker_without_scores_is_refused(scores, message):
-    """A built-in agent has no scores of its own, and a place must exist."""
+    """A built-in agent has no scores of its own, a place must exist, and a word alone is read as an agent's name."""
     text = scores if scores != "relevance" else "'relevance'"
     refused(ConfigError, message, make_agent, f"rim-feedback(scores={text})")
 
