@@ -5,6 +5,7 @@ from .contract import LearningAgent as LearningAgent
 from .contract import PacingAgent as PacingAgent
 from .contract import PricingAgent as PricingAgent
 from .contract import RememberingAgent as RememberingAgent
+from .contract import RepricingAgent as RepricingAgent
 from .contract import StatingAgent as StatingAgent
 from .contract import diagnostics_of as diagnostics_of
 from .delivery import Delivery as Delivery

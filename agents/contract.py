@@ -33,6 +33,7 @@ class Agent(Protocol):
     * ``chance_of(slates, arrivals)`` (:class:`StatingAgent`), for off-policy evaluation on the ledger of another
       agent,
     * ``note_delivery(exposure, arrivals)`` (:class:`PacingAgent`), if it paces its delivery,
+    * ``reprice(view)`` (:class:`RepricingAgent`), called when a model goes live within a round,
     * ``needs_items = True``: ``view.items`` then holds the catalogue, with titles and genres,
     * ``needs_history = True``: ``arrivals.history`` then has each visitor's consumptions and their times,
     * ``needs_log = True``: ``view.log`` then has the items and times of the platform's log,
@@ -108,6 +109,18 @@ class PacingAgent(Agent, Protocol):
 
         ``exposure`` (M,) is in the unit of the guarantee. A negative number takes back counted exposures that did not
         occur. ``arrivals`` is None if this agent has counted these arrivals already, because it was asked for slates.
+        """
+
+
+@runtime_checkable
+class RepricingAgent(Agent, Protocol):
+    """Agent that solves its prices again within a round."""
+
+    def reprice(self, view: RoundView) -> None:
+        """Solve prices for a model that has gone live within the round.
+
+        The model has scored ``view.past``, and scores the arrivals from now on. ``view.exposure`` and
+        ``view.delivered`` have the exposures of the round so far.
         """
 
 

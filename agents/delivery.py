@@ -87,13 +87,13 @@ class Delivery:
             )
             self._reset_guard(guard)
         # Items without a price have −0.0, as in Pacing, so that tables have one kind of zero.
-        self._start(np.concatenate([-np.zeros(self._m), np.zeros(len(rows))]))
+        self._pace_from_now(np.concatenate([-np.zeros(self._m), np.zeros(len(rows))]))
 
     @classmethod
     def solved(cls, view: RoundView, tol: float, gain: float, closing: float) -> Delivery:
         """Delivery with start prices solved to the relative gap ``tol``."""
         delivery = cls(view, gain, closing)
-        delivery._start(solved_rows(view, delivery._table, tol)[0])
+        delivery._pace_from_now(solved_rows(view, delivery._table, tol)[0])
         return delivery
 
     @classmethod
@@ -103,23 +103,34 @@ class Delivery:
         ``price`` has the prices of the requirements of a :class:`RowTable`.
         """
         delivery = cls(view, gain=0.0, closing=0.0, spend=True)
-        delivery._start(price)
+        delivery._pace_from_now(price)
         return delivery
 
     def pace(self, price: Floats) -> None:
         """Restart pacing of the remaining requirements from given item prices."""
-        self._start(np.concatenate([price, self.prices[self._m :]]))
+        self._pace_from_now(np.concatenate([price, self.prices[self._m :]]))
 
-    def _start(self, price: Floats) -> None:
+    def reprice(self, view: RoundView, tol: float) -> None:
+        """Solve the start prices again for a view of the open round.
+
+        Exposures since pacing began count as before, so errors of delivery stay in the prices.
+        """
+        self._set_start_price(solved_rows(view, self._table, tol)[0])
+
+    def _pace_from_now(self, price: Floats) -> None:
         """Start pacing of the remaining requirements at given prices."""
-        view = self._view
-        table = self._table.rows
         self._since = self._clock.elapsed.copy()
         self._before = self.delivered.copy()
+        self._set_start_price(price)
+
+    def _set_start_price(self, price: Floats) -> None:
+        """Set the prices at which pacing began."""
+        view = self._view
+        table = self._table.rows
         early = EARLY if view.hard else 0.0
         due_in = np.maximum(self._clock.expected * (1.0 - early) - self._since, 1.0)
-        max_exposure = np.maximum(table.max_exposure - self.delivered[self._m :], 0.0)
-        missing = np.maximum(self._required - self.delivered, 0.0)
+        max_exposure = np.maximum(table.max_exposure - self._before[self._m :], 0.0)
+        missing = np.maximum(self._required - self._before, 0.0)
         offer_begin = np.zeros(0)
         offer_length = np.zeros(0)
         due_of_items = np.full(self._m, due_in[-1])

@@ -85,6 +85,14 @@ class EntropicDual:
 
     def begin_round(self, view: RoundView) -> None:
         """Solve the policy's prices on the last round's states."""
+        self._clock = RoundClock(view)
+        self._slate = view.k
+        self._draws = np.uint64(rng.bits(view.key, rng.Purpose.AGENT))
+        self._exposure = view.exposure.astype(np.float64)
+        self.reprice(view)
+
+    def reprice(self, view: RoundView) -> None:
+        """Solve v₀ and ε again; errors of delivery still count from the round's beginning."""
         self._epsilon, price = self._solved(view)
         windows = view.windows
         offer_begin, offer_length = (
@@ -103,10 +111,6 @@ class EntropicDual:
             arrivals=np.full(1, float(view.arrivals)), offer_begin=offer_begin, offer_length=offer_length
         )
         self._unit = ExposureUnit.of(view)
-        self._clock = RoundClock(view)
-        self._slate = view.k
-        self._draws = np.uint64(rng.bits(view.key, rng.Purpose.AGENT))
-        self._exposure = view.exposure.astype(np.float64)
 
     @property
     def item_price(self) -> Floats:

@@ -59,7 +59,7 @@ class Rescored:
 class OwnScores:
     """Views and arrivals with the scores of a ranker.
 
-    In each round, all scores are multiplied by one factor, which changes no order. With it, the k best items of the
+    All scores are multiplied by one factor, which changes no order. With it, the k best items of the
     past states have as much intensity on average as under the platform's model. So the cost c of a missing exposure has
     the unit of the scores.
     """
@@ -69,8 +69,7 @@ class OwnScores:
         self._factor = 1.0
 
     def view(self, view: RoundView) -> RoundView:
-        """View of a round, with own scores of past states."""
-        self.ranker.begin_round(view)
+        """View of a round that the ranker has begun, with own scores of past states."""
         own_sum = 0.0
         model_sum = 0.0
         for chunk in view.past:

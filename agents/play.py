@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from rimsim.agents.contract import LearningAgent, PacingAgent
+from rimsim.agents.contract import LearningAgent, PacingAgent, RepricingAgent
 from rimsim.envs.market import market_env
 from rimsim.errors import AgentError, ArrivalsError, ProcessError, RimsimError, one_line
 from rimsim.intensity.contract import BLOCK
@@ -56,6 +56,7 @@ def rollout(env: gymnasium.Env[Any, Any], agent: Agent, *, seed: int | None = No
     steps = 0
     total = 0.0
     last_opened = -1
+    n_models = 1
     feedback_buffer = _FeedbackBuffer(agent, inner.market)
     while True:
         view_round = inner.market.round
@@ -63,6 +64,8 @@ def rollout(env: gymnasium.Env[Any, Any], agent: Agent, *, seed: int | None = No
             with _named(agent, f"before round {view_round}"):
                 agent.begin_round(inner.round_view())
             last_opened = view_round
+            n_models = 1
+        n_models = _repriced(agent, inner.market, n_models)
         arrivals = inner.arrivals
         is_asked = inner.market.fallback is None
         slates = _answer(agent, arrivals, view_round) if is_asked else _no_answer(arrivals, inner.market)
@@ -120,12 +123,14 @@ def play_round(
     number = market.round
     with _named(agent, f"before round {number}"):
         agent.begin_round(market.round_view())
+    n_models = 1
     feedback_buffer = _FeedbackBuffer(agent, market)
     while not market.done and market.round == number:
         with _with_context(agent, f"in round {number}"):
             arrivals = market.next_arrivals(
                 batch_size or BLOCK, in_waves=agent.order_free, barrier_every=agent.barrier_every
             )
+        n_models = _repriced(agent, market, n_models)
         is_asked = market.fallback is None
         slates = _answer(agent, arrivals, number) if is_asked else _no_answer(arrivals, market)
         position_weights = market.open.requirements.position_weights
@@ -167,6 +172,18 @@ def closed_rounds(
     while not market.done:
         play_round(market, agent, report=report)
         yield market.closed.pop()
+
+
+def _repriced(agent: Agent, market: Market, n_models: int) -> int:
+    """Tell an agent of a model that went live within the round.
+
+    ``n_models`` is the number of the round's models that the agent knows. The result is the present number.
+    """
+    n_now = len(market.open.models)
+    if n_now > n_models and isinstance(agent, RepricingAgent):
+        with _named(agent, f"solving prices again in round {market.round}"):
+            agent.reprice(market.round_view())
+    return n_now
 
 
 def _answer(agent: Agent, arrivals: Arrivals, number: int) -> Slates:

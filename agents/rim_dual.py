@@ -53,13 +53,19 @@ class RimDual:
 
     def begin_round(self, view: RoundView) -> None:
         """Solve the prices on the last round's states."""
-        table = RowTable.of(view)
-        price, tie_width = solved_rows(view, table, self.tol)
         self._prices: Delivery | FixedPrices
         if self.spend:
+            price, _ = solved_rows(view, RowTable.of(view), self.tol)
             self._prices = Delivery.budgeted(view, price)
         else:
-            self._prices = FixedPrices(view, table, price, tie_width)
+            self._prices = FixedPrices(view, self.tol)
+
+    def reprice(self, view: RoundView) -> None:
+        """Solve the prices again; spent bonuses stay spent."""
+        if isinstance(self._prices, Delivery):
+            self._prices.reprice(view, self.tol)
+        else:
+            self._prices = FixedPrices(view, self.tol)
 
     @property
     def item_price(self) -> Floats:
@@ -84,9 +90,10 @@ class RimDual:
 class FixedPrices:
     """Serves arrivals in any order, at prices that never change."""
 
-    def __init__(self, view: RoundView, table: RowTable, price: Floats, tie_width: float) -> None:
+    def __init__(self, view: RoundView, tol: float) -> None:
         self._view = view
-        self._tie_width = tie_width
+        table = RowTable.of(view)
+        price, self._tie_width = solved_rows(view, table, tol)
         item_price, row_price = table.split(price)
         self.item_price = item_price
         """(M,) price v of each item."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from rimsim.agents.contract import OPTIONS
+from rimsim.agents.contract import OPTIONS, RepricingAgent
 from rimsim.agents.delivery import Delivery, PacedAgent
 from rimsim.agents.own_scores import OwnScores, Ranker
 from rimsim.arrays import Floats
@@ -77,11 +77,19 @@ class RimFeedback(PacedAgent):
 
     def begin_round(self, view: RoundView) -> None:
         """Solve prices on the last round's states, and start pacing."""
-        self._solve(view if self._own_scores is None else self._own_scores.view(view))
+        if self._own_scores is not None:
+            self._own_scores.ranker.begin_round(view)
+        self._delivery = Delivery.solved(self._scored(view), self.tol, self.gain, self.closing)
 
-    def _solve(self, view: RoundView) -> None:
-        """Solve prices on scored states, and start pacing."""
-        self._delivery = Delivery.solved(view, self.tol, self.gain, self.closing)
+    def reprice(self, view: RoundView) -> None:
+        """Solve v₀ again; errors of delivery still count from the round's beginning."""
+        if self._own_scores is not None and isinstance(self._own_scores.ranker, RepricingAgent):
+            self._own_scores.ranker.reprice(view)
+        self._delivery.reprice(self._scored(view), self.tol)
+
+    def _scored(self, view: RoundView) -> RoundView:
+        """View whose past states have the scores by which the agent ranks."""
+        return view if self._own_scores is None else self._own_scores.view(view)
 
     def note_delivery(self, exposure: Floats, arrivals: Arrivals | None) -> None:
         """Count exposures that another agent delivered to arrivals."""

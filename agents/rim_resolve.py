@@ -63,6 +63,15 @@ class RimResolve(PacedAgent):
         """Solve prices on the last round's states."""
         self._view = view
         self._delivery = Delivery.solved(view, self.tol, self.gain, self.closing)
+        self._forget(view)
+
+    def reprice(self, view: RoundView) -> None:
+        """Solve prices for the remaining requirements, without states that the former model scored."""
+        self._forget(view)
+        self._resolve()
+
+    def _forget(self, view: RoundView) -> None:
+        """Keep only the view's states for the next samples."""
         past = list(view.past)
         self._past = [states_in_order(past, view.k)] if past else []
         self._seen: list[States] = []
@@ -83,17 +92,22 @@ class RimResolve(PacedAgent):
         """
         view = self._view
         delivery = self._delivery
-        recent_rows = slice(-max(1, round(self.memory * view.arrivals)), None)
-        self._seen = [States.stacked(self._seen).rows(recent_rows)]
-        seen = self._seen[0]
         n_wanted = max(1, round(self.sample * view.arrivals))
-        n_present = min(len(seen.capacity), n_wanted) if self.memory > 0 else 0
-        sample_parts = [seen.rows(slice(len(seen.capacity) - n_present, None))]
+        n_present = 0
+        sample_parts = []
+        if self._seen:
+            recent_rows = slice(-max(1, round(self.memory * view.arrivals)), None)
+            self._seen = [States.stacked(self._seen).rows(recent_rows)]
+            seen = self._seen[0]
+            n_present = min(len(seen.capacity), n_wanted) if self.memory > 0 else 0
+            sample_parts = [seen.rows(slice(len(seen.capacity) - n_present, None))]
         for past in self._past:
             n_past = len(past.capacity)
             n_filling = min(n_wanted - n_present, n_past)
             evenly_spaced = np.floor((np.arange(n_filling) + 0.5) * (n_past / max(n_filling, 1)))
             sample_parts.insert(0, past.rows(evenly_spaced.astype(np.int64)))
+        if not sample_parts:
+            return
         sample = States.stacked(sample_parts)
         n_sampled = len(sample.capacity)
         due_in = delivery.due_in

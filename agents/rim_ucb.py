@@ -39,15 +39,16 @@ class RimUCB(RimFeedback):
 
     quantile: float = Field(default=0.9, ge=0.5, lt=1)
 
-    def _solve(self, view: RoundView) -> None:
-        """Compute the factors q_y, then solve prices with q_y·λ."""
+    def _scored(self, view: RoundView) -> RoundView:
+        """View whose past states have the scores q_y·λ, for new factors q_y."""
+        view = super()._scored(view)
         confidence = view.confidence
         if confidence is None:
             confidence = np.asarray(1.0 + view.popularity, np.float64)
         bonus = quantile_factors(confidence, self.quantile)
         self._bonus = torch.from_numpy(bonus.astype("float32"))
         raised_states = Rescored(view.past, partial(_raised, bonus=self._bonus))
-        super()._solve(dataclasses.replace(view, calibration=raised_states))
+        return dataclasses.replace(view, calibration=raised_states)
 
     def _serve(self, arrivals: Arrivals) -> Slates:
         """Serve the arrivals in order, with raised relevance."""

@@ -20,7 +20,7 @@ from rich.console import Console
 
 from rimsim import agents as players
 from rimsim import rng
-from rimsim.agents import BUILT_IN, Agent, LearningAgent, StatingAgent, make_agent
+from rimsim.agents import BUILT_IN, Agent, LearningAgent, RepricingAgent, StatingAgent, make_agent
 from rimsim.arrays import Bools, Floats, Ints
 from rimsim.config import ScenarioConfig, Seeds
 from rimsim.errors import ConfigError, RunFolderError, require_known
@@ -241,6 +241,12 @@ class _Watched:
         if self._twin is not None:
             twin_key = rng.derived_seed(view.key, rng.Purpose.AGENT, _TARGET + 1)
             self._twin.begin_round(dataclasses.replace(view, key=twin_key))
+
+    def reprice(self, view: RoundView) -> None:
+        """Let agents with prices solve them for a new model."""
+        for agent in (self._logged, self._target, self._twin):
+            if isinstance(agent, RepricingAgent):
+                agent.reprice(view)
 
     def act(self, arrivals: Arrivals) -> Slates:
         """Slates of the logged agent."""
