@@ -44,6 +44,8 @@ class ClosedRound:
     """c, the cost of a missing exposure, in units of intensity."""
     offer: Offer
     """Providers who were in the market in the round."""
+    on_offer: Bools
+    """(M,) True for items on offer at the end of the round: released, not ended, and of a present provider."""
     changes: Changes
     """Providers who leave or come at the end of the round."""
     log_counts: Ints

@@ -43,12 +43,12 @@ def random(visits: UnscoredVisits) -> Ints:
 
 def last(visits: UnscoredVisits) -> Ints:
     """Visitor's last slate of the round first, then popular items."""
-    slot = visits.ledger.schedule.slot
+    earlier_rows = visits.ledger.schedule.earlier_visit
     order = popular(visits).copy()
     for visit, row in enumerate(visits.rows.tolist()):
-        earlier = np.flatnonzero(slot[:row] == slot[row])
-        if len(earlier):
-            slate = visits.ledger.item[earlier[-1]]
+        earlier = earlier_rows[row]
+        if earlier >= 0:
+            slate = visits.ledger.item[earlier]
             slate = slate[slate >= 0]
             rest = order[visit][~np.isin(order[visit], slate)]
             order[visit] = np.concatenate([slate, rest])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeAlias, runtime_checkable
 
 import numpy as np
@@ -66,6 +67,26 @@ class Schedule:
     def expected_over_actual(self) -> float:
         """Ratio of expected to realised arrivals."""
         return 1.0 if self.forecast is None else self.forecast / len(self)
+
+    @cached_property
+    def earlier_visit(self) -> Ints:
+        """(n,) visitor's latest earlier arrival of the round; −1: none."""
+        return self._adjacent_visits[0]
+
+    @cached_property
+    def next_visit(self) -> Ints:
+        """(n,) visitor's next arrival of the round; −1: none."""
+        return self._adjacent_visits[1]
+
+    @property
+    def _adjacent_visits(self) -> tuple[Ints, Ints]:
+        """Earlier and next arrival of each visitor."""
+        order = np.argsort(self.slot, kind="stable")
+        is_same = self.slot[order][1:] == self.slot[order][:-1]
+        earlier, following = np.full((2, len(self)), -1, np.int64)
+        earlier[order[1:][is_same]] = order[:-1][is_same]
+        following[order[:-1][is_same]] = order[1:][is_same]
+        return earlier, following
 
     def visits(self, past_events: Ints) -> RoundVisits:
         """Visits for the requirements, made from the arrivals."""

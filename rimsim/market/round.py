@@ -686,6 +686,7 @@ class OpenRound:
             counts_items=self._can.hits_only,
             cost=cost,
             offer=offer,
+            on_offer=self._times.at(np.array([self.schedule.stop - 1]))[0],
             changes=changes,
             log_counts=log_counts,
             relevant=relevant,

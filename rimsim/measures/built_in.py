@@ -180,7 +180,7 @@ BUILT_IN = (
     Measure("providers_alive", "share", "#{providers in the market} / #{providers that ever came}",
         lambda f: float(f.there.sum() / f.came.sum()) if f.came.any() else None,
         "Providers alive", "two_sides", "higher"),
-    Measure("catalogue_on_offer", "share", "#{y: its provider is in the market} / M",
+    Measure("catalogue_on_offer", "share", "#{y: on offer at the end of the round} / M",
         lambda f: float(f.on_offer.mean()), "Catalogue on offer", "two_sides", "higher"),
     Measure("items_sold", "share", "#{y: consumed in this round or before} / M",
         lambda f: float((f.sold > 0).mean()), "Items that ever sold", "two_sides", "higher"),

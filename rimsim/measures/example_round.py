@@ -71,13 +71,14 @@ def made_up_round(
         release=np.where(is_released, 1e9 - 30 * _DAY * draw.random(m), -np.inf),
         there=has_come & (draw.random(m) < (0.8 if complete else 1.0)),
         came=has_come,
+        on_offer=np.ones(m, np.bool_),
         sold=np.bincount(chosen[consumed], minlength=m) + draw.poisson(0.5, m),
         cost=float(draw.random()),
         decay=_DECAY,
         item_price=-draw.random(m) if complete else None,
         adoption=_adoption(draw, n, int(is_released.sum())),
     )
-    facts = _with_due_exposures(facts)
+    facts = dataclasses.replace(_with_due_exposures(facts), on_offer=facts.there[facts.provider])
     return _with_certificate(facts) if complete else facts
 
 

@@ -92,6 +92,8 @@ class RoundFacts:
     """(G,) True for providers who were in the market in this round."""
     came: Bools
     """(G,) True for providers who have ever been in the market, including those that have left."""
+    on_offer: Bools
+    """(M,) True for items on offer at the end of this round: released, not ended, and of a present provider."""
     sold: Ints
     """(M,) consumptions of each item in this round and all earlier rounds."""
     items: pd.DataFrame
@@ -140,11 +142,6 @@ class RoundFacts:
         return len(self.required)
 
     gamma = renamed_attribute("gamma", "decay")
-
-    @property
-    def on_offer(self) -> Bools:
-        """Mask of items, released or not, whose provider is present."""
-        return np.asarray(self.there[self.provider], np.bool_)
 
     @property
     def examination(self) -> Floats:

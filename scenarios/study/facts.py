@@ -137,6 +137,7 @@ def facts_of(
         first_exposure=first,
         there=closed.offer.there,
         came=closed.offer.came >= 0,
+        on_offer=closed.on_offer,
         sold=adoption.sold(),
         item_price=item_price,
         adoption=adoption.times(),

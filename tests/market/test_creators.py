@@ -7,6 +7,7 @@ import pytest
 from kit import refused
 from kit.environments import make_env
 from kit.markets import (
+    facts_of,
     happenings,
     ledgers,
     played,
@@ -25,6 +26,7 @@ from rimsim.config import ArrivalsConfig, Seeds
 from rimsim.errors import ConfigError
 from rimsim.market import Market
 from rimsim.market.processes import Creators
+from rimsim.measures import MEASURES
 
 DAY = 86_400.0
 
@@ -161,3 +163,18 @@ def test_impossible_options_are_refused():
     refused(
         Exception, "creators.column: the table has no column 'genre'", played, with_creators("column='genre'")
     )
+
+
+def test_the_catalogue_on_offer_is_counted_from_the_happenings():
+    """At the end of each round, items that were held back or stopped and not uploaded since are not on offer."""
+    market = played(with_creators("each=4"), "random")
+    away = set()
+    shares = []
+    for closed in market.closed:
+        for happening in closed.happenings:
+            (away.add if happening.change == "end" else away.discard)(happening.item)
+        assert set(np.flatnonzero(~closed.on_offer).tolist()) == away
+        facts = facts_of(market, closed)
+        shares.append(MEASURES["catalogue_on_offer"].value(facts))
+        assert shares[-1] == 1 - len(away) / market.n_items
+    assert 0 < shares[0] < shares[-1] < 1

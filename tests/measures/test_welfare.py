@@ -24,10 +24,9 @@ def test_welfare_of_a_round_is_counted_by_brute_force():
     assert MEASURES["provider_welfare"].value(facts) == pytest.approx(expected)
     assert MEASURES["nash_welfare"].value(facts) == pytest.approx(worth.sum() * expected)
     assert MEASURES["providers_alive"].value(facts) == 1.25  # made up: more there than ever came
-    assert MEASURES["catalogue_on_offer"].value(facts) == 1
-    facts = dataclasses.replace(facts, sold=np.arange(12) % 4, there=np.arange(5) < 2)
+    facts = dataclasses.replace(facts, sold=np.arange(12) % 4, on_offer=np.arange(12) % 5 < 2)
     assert MEASURES["items_sold"].value(facts) == 0.75
-    assert MEASURES["catalogue_on_offer"].value(facts) == 0.5  # of twelve items, those of providers 0 and 1
+    assert MEASURES["catalogue_on_offer"].value(facts) == 0.5
     assert MEASURES["users_active"].value(facts) == len(set(facts.user.tolist()))
     weighted = dataclasses.replace(facts, position_weights=0.5 ** np.arange(4), cost=0.0)
     true = facts.true_intensity.sum(0)

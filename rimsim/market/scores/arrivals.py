@@ -73,7 +73,7 @@ class ArrivalScores:
         """Record of blocks, places and numbers of events for compiled code; None until compiled code asks for it."""
         self._most = BLOCK * min(max(_AHEAD_CELLS // (BLOCK * scorer.n_items), 1), _AHEAD)
         """Most arrivals that are scored together, unless more are asked for at once."""
-        self._next_visit = _next_of_same(schedule.slot)
+        self._next_visit = schedule.next_visit
         """(n,) next arrival of the same user; −1 without one."""
         self._next_row = np.full(len(histories), -1)
         """(slots,) first arrival of each user that has not been served; −1 without one."""
@@ -335,12 +335,3 @@ class PrecomputedScores(ArrivalScores):
 def _window_of(scorer: Scorer) -> int:
     """Number of states encoded at once, in whole blocks."""
     return max(_MOST_BYTES // max(scorer.hidden_bytes(), 1) // BLOCK, 1) * BLOCK
-
-
-def _next_of_same(values: Ints) -> Ints:
-    """Index of each element's next equal element, or −1."""
-    order = np.argsort(values, kind="stable")
-    following = np.full(len(values), -1, np.int64)
-    is_equal = values[order][1:] == values[order][:-1]
-    following[order[:-1][is_equal]] = order[1:][is_equal]
-    return following
