@@ -386,7 +386,8 @@ class ConsumerConfig:
     """Consumers, who decide on consumption; agents never see consumers."""
 
     kind: str = "intensity"
-    """intensity: Poisson response of a model fitted with hindsight. replay: hits in the logged future. observed:
+    """intensity: response of a model fitted with hindsight: Poisson, or one item at most if the log's sessions have
+    one event. replay: hits in the logged future. observed:
     answers of a table. logit: one item of the slate, or none. cascade: position after position, until the visitor
     stops. Your own: `file.py:Class`.
     """

@@ -19,27 +19,31 @@ from rimsim.market.clock import Clock
 HOUR = 3600.0
 
 
+@dataclass(frozen=True)
 class Hourly:
-    """Process that wakes each hour and does nothing."""
+    """Process that wakes each hour, or after another time, and does nothing."""
+
+    every: float = HOUR
 
     def run(self, env, market):
-        """Wake each hour."""
+        """Wake each time."""
         while True:
-            yield env.timeout(HOUR)
+            yield env.timeout(self.every)
 
 
 @dataclass(frozen=True)
 class Changes:
-    """Process that changes the market each hour, in turn by all its means."""
+    """Process that changes the market each hour, or after another time, in turn by all its means."""
 
     demand: bool = True
     """False where no fitted truth answers, such as in a replay."""
+    every: float = HOUR
 
     def run(self, env, market):
         """Change demand, offer and model, or nothing."""
         number = 0
         while True:
-            yield env.timeout(HOUR)
+            yield env.timeout(self.every)
             number += 1
             if number % 9 == 2:
                 market.end([number % 7])
@@ -57,7 +61,8 @@ class Changes:
 PROCESSES = {
     "hourly": [f"{__file__}:Hourly"],
     "changes": [f"{__file__}:Hourly", f"{__file__}:Changes"],
-    "offers": [f"{__file__}:Hourly", f"{__file__}:Changes(demand=False)"],
+    # The last sessions of the log span years, so a wake each hour would take most of the time of a replay.
+    "offers": [f"{__file__}:Hourly(every=1e5)", f"{__file__}:Changes(demand=False, every=1e5)"],
     "built-in": [
         "training(every='20h', takes='50h')",
         "stock(units=3, lead='1d')",

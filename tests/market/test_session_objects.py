@@ -4,7 +4,7 @@ import pandas as pd
 from kit import cases, refused, same_arrays
 from kit.markets import small_scenario
 
-from rimsim.config import DataConfig
+from rimsim.config import ConsumerConfig, DataConfig
 from rimsim.data import load
 from rimsim.errors import ArmsError, ConfigError
 from rimsim.market import build_world
@@ -85,7 +85,7 @@ def test_a_table_or_a_log_is_data(tmp_path):
     log = load(min_item_events=120)
     columns = {"user": log.users["id"].to_numpy()[log.user], "item": log.items["id"].to_numpy()[log.item]}
     events = pd.DataFrame(columns | {"time": log.time})
-    config = small_scenario(rounds=1, data=DataConfig())
+    config = small_scenario(rounds=1, data=DataConfig(), consumer=ConsumerConfig(truth="popularity"))
     configs = [resolved(config, log=LogArguments(source)) for source in (events, events.copy(), log)]
     assert configs[0] == configs[1]
     assert configs[2].data.source.startswith(f"EventLog of {len(log):,} events (")

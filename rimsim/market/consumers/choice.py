@@ -6,9 +6,10 @@ import numpy as np
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from rimsim.arrays import Floats, Ints
+from rimsim.arrays import Ints
 from rimsim.config import ScenarioConfig
 from rimsim.market.consumers.contract import SlateVisits, examination, uniform_draws
+from rimsim.market.consumers.one_item import one_of
 from rimsim.market.consumers.preference import PreferenceConsumer
 from rimsim.market.records import Response
 
@@ -25,9 +26,8 @@ class LogitOptions:
 class Logit(PreferenceConsumer):
     """Consumers who take one item of a slate, or none.
 
-    The item at position r is taken with probability u_r / (u₀ + Σ u), where u_r = λ*(x)·p*(y|x)·γ^(r−1)·a, and nothing
-    with probability u₀ / (u₀ + Σ u). The option with the largest log u + Gumbel noise is taken (McFadden, 1974). Each
-    pair of arrival and option has its own Gumbel variable, for any slate.
+    The item at position r has the utility u_r = λ*(x)·p*(y|x)·γ^(r−1)·a; see
+    :func:`rimsim.market.consumers.one_item.one_of`.
     """
 
     def __init__(self, options: LogitOptions, scenario: ScenarioConfig) -> None:
@@ -39,23 +39,8 @@ class Logit(PreferenceConsumer):
     def respond(self, visits: SlateVisits, slates: Ints) -> Response:
         """Responses of visits to their slates."""
         intensity = self.of_slates(visits, slates)
-        worth = intensity * self._weight
-        probability = worth / (self._outside + worth.sum(1))[:, None]
-        keys = visits.keys[visits.row]
-        outside_option = np.full((len(slates), 1), visits.world.log.n_items)  # a number that no item has
-        with np.errstate(divide="ignore"):
-            utility = np.log(worth) + _gumbel(visits.uniform(slates))
-            outside_utility = np.log(self._outside) + _gumbel(uniform_draws(keys, outside_option))
-        best = utility.argmax(1)
-        consumed = np.zeros(slates.shape, bool)
-        rows = np.arange(len(slates))
-        consumed[rows, best] = utility[rows, best] > outside_utility[:, 0]
-        return Response(consumed & (probability > 0), probability, intensity)
-
-
-def _gumbel(draw: Floats) -> Floats:
-    """Gumbel variables from uniform random numbers."""
-    return np.asarray(-np.log(-np.log(draw)), np.float64)
+        probability, consumed = one_of(visits, slates, intensity * self._weight, self._outside)
+        return Response(consumed, probability, intensity)
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))

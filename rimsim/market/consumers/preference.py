@@ -9,7 +9,7 @@ from typing import Self
 import numpy as np
 import torch
 
-from rimsim.arrays import ALWAYS, TICKS, Float32s, Floats, Ints, seconds
+from rimsim.arrays import ALWAYS, TICKS, Bools, Float32s, Floats, Ints, seconds
 from rimsim.config import ScenarioConfig
 from rimsim.config.fields import duration_seconds
 from rimsim.intensity.contract import BLOCK, Hidden
@@ -24,7 +24,9 @@ from rimsim.market.consumers.contract import (
     examination,
     first_instants,
     poisson_probabilities,
+    uniform_draws,
 )
+from rimsim.market.consumers.one_item import one_of
 from rimsim.market.consumers.truths import Truth
 from rimsim.market.histories import Histories
 from rimsim.market.records import Response, Schedule, delay_ticks
@@ -378,22 +380,66 @@ class Intensity(PreferenceConsumer):
 
     An item shown at position r is consumed with probability 1 − exp(−λ*(x)·p*(y|x)·γ^(r−1)·a). Each pair of arrival and
     item has its own random number, which does not depend on the slate.
+
+    If nearly all sessions of the log have one event (``Truth.takes_one``), a visit takes one item at most. The visitor
+    wants one item of the catalogue, which p* draws, and takes it if it is shown and looked at. So with a = 1 the
+    probability is v_r = λ*(x)·p*(y|x)·γ^(r−1). In general, the weights of the shown items are a·v_r, and the weight of
+    taking nothing is (1 − Σ v)₊ (:func:`rimsim.market.consumers.one_item.one_of`). With ``own_choice``, this share of
+    the visitors chooses among all items instead, and takes nothing from the slate.
     """
 
     def __init__(self, scenario: ScenarioConfig) -> None:
         super().__init__(scenario)
         config = scenario.consumer
         self._law = Law(examination(config.position_decay, scenario.slate), config.slate_attraction)
+        self._attraction = config.attraction
 
-    def law(self, world: World) -> Law | None:  # noqa: ARG002  # the protocol requires this argument
-        """Law of consumption; None for subclasses, dynamics or free choice."""
+    def law(self, world: World) -> Law | None:
+        """Law of consumption; None for subclasses, dynamics, free choice, or visits that take one item."""
         is_plain = type(self) is Intensity and not self.dynamics.moves and not self._own_choice
-        return self._law if is_plain else None
+        return self._law if is_plain and not _takes_one(world) else None
 
     def respond(self, visits: SlateVisits, slates: Ints) -> Response:
         """Response of visits to their slates."""
+        if _takes_one(visits.world):
+            return self._one_item(visits, slates)
         if not self.dynamics.moves:  # without dynamics, one compiled pass answers
             return self.answer(visits, slates, self._law)
         intensity = self.of_slates(visits, slates)
         probability = poisson_probabilities(intensity, self._law.examination, self._law.attraction)
         return drawn(visits, slates, probability, intensity)
+
+    def _one_item(self, visits: SlateVisits, slates: Ints) -> Response:
+        """Response of visits that take one item at most."""
+        intensity = self.of_slates(visits, slates)
+        seen = intensity * self._law.examination
+        outside = np.maximum(1.0 - seen.sum(1, keepdims=True), 0.0)
+        probability, consumed = one_of(visits, slates, self._attraction * seen, outside)
+        if self._own_choice:
+            probability *= 1.0 - self._own_choice
+            consumed &= ~self._chooses_freely(visits)[:, None]
+        return Response(consumed, probability, intensity)
+
+    def _free_choices(self, visits: SlateVisits) -> Organic:
+        """Free choices of at most ``BLOCK`` visits, in order."""
+        if not _takes_one(visits.world):
+            return super()._free_choices(visits)
+        free = replace(visits, row=visits.row[self._chooses_freely(visits)], keys=visits.own_keys)
+        intensity = self.of_catalogue(free)
+        intensity[free.release > free.tick[:, None]] = 0.0
+        outside = np.maximum(1.0 - intensity.sum(1, keepdims=True), 0.0)
+        catalogue = np.broadcast_to(np.arange(intensity.shape[1]), intensity.shape)
+        visit, item = np.nonzero(one_of(free, catalogue, intensity, outside)[1])
+        row = free.row[visit]
+        return Organic(row=row, tick=free.schedule.tick[row], item=item)
+
+    def _chooses_freely(self, visits: SlateVisits) -> Bools:
+        """Mask of visits that choose among all items, if each visit takes one item."""
+        # The number after the catalogue's is that of the option to take nothing.
+        option = np.full((len(visits), 1), visits.world.log.n_items + 1)
+        return uniform_draws(visits.own_keys[visits.row], option)[:, 0] < self._own_choice
+
+
+def _takes_one(world: World) -> bool:
+    """True if visits of a world take one item at most."""
+    return world.truth is not None and world.truth.takes_one

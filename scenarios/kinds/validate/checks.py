@@ -128,15 +128,17 @@ def logged(cut: Cut, sessions: CountExamples) -> dict[str, float]:
 def simulated(truth: Truth, cut: Cut, sessions: CountExamples) -> dict[str, float]:
     """Distributions under a truth, and distances to logged distributions.
 
-    Session sizes are Poisson random numbers with mean λ*(x). The weight of an item is its expected number of
-    consumptions, Σ_x λ*(x)·p*(y|x), with p* over admissible items. The distances ``session_size_ks`` and
-    ``popularity_ks`` are the largest differences of distribution functions. The distance ``genre_tv`` is half the sum
-    of absolute differences of shares.
+    Session sizes are Poisson random numbers with mean λ*(x), or 1 if visits of the truth take one item. The weight of
+    an item is its expected number of consumptions, Σ_x λ*(x)·p*(y|x), with p* over admissible items. The distances
+    ``session_size_ks`` and ``popularity_ks`` are the largest differences of distribution functions. The distance
+    ``genre_tv`` is half the sum of absolute differences of shares.
     """
     uniform = rng.uniform(cut.draw, rng.Purpose.MEASURE, 13, np.arange(len(sessions.counts)))
     mean_size = truth.expected(sessions.user, sessions.states)
     # The inverse distribution function at uniform random numbers gives Poisson random numbers.
     sizes = np.asarray(scipy.stats.poisson.ppf(uniform, mean_size), np.float64).astype(np.int64)
+    if truth.takes_one:
+        sizes = np.ones_like(sizes)
     mean_events = truth.expected(cut.later.user, cut.states)
     expected = np.zeros(len(cut.known))  # expected consumptions of each item
     for start, stop in spans(len(cut), ROWS):
