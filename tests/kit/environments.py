@@ -2,10 +2,10 @@
 
 import gymnasium
 
-from kit.markets import SMALL, settings_of, small_scenario
+from kit.markets import SMALL, TRUTH, settings_of, small_scenario
 
 SETTINGS = {"platform.model": "popularity-hp", "data.min_item_events": 120, "slate": 5}
-SETTINGS |= {"arrivals.per_round": 60, "arrivals.warmup_share": 0.9}
+SETTINGS |= {"arrivals.per_round": 60, "arrivals.warmup_share": 0.9, "consumer.truth": TRUTH}
 CLONES = small_scenario(rounds=2)
 EAGER = {"arrivals.max_visits": 9, "consumer.attraction": 30.0}
 """Visitors come back often and take much."""

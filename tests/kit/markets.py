@@ -1,5 +1,6 @@
 """Markets small enough for tests, on the embedded log, and runs of them that draw no pictures."""
 
+import dataclasses
 from contextlib import contextmanager
 
 import numpy as np
@@ -17,12 +18,20 @@ from rimsim.scenarios.report import charts
 from rimsim.scenarios.study import facts
 
 
+TRUTH = "gru"
+"""The truth that ``auto`` chooses for the small log, after half a minute of judgements."""
+
+
 def small_scenario(**changes):
     """Clones of the embedded log's users, 120 arrivals a round over some 90 items."""
     fields = {"name": "small", "rounds": 3, "slate": 5, "data": records.DataConfig(min_item_events=120)}
     fields["arrivals"] = records.ArrivalsConfig(per_round=120, max_visits=3)
     fields["platform"] = records.PlatformConfig(model="popularity-hp")
-    return records.ScenarioConfig(**(fields | changes))
+    fields |= changes
+    consumer = fields.get("consumer", records.ConsumerConfig())
+    if consumer.truth == "auto" and "data" not in changes:
+        fields["consumer"] = dataclasses.replace(consumer, truth=TRUTH)
+    return records.ScenarioConfig(**fields)
 
 
 def small_replay(**changes):
