@@ -1,6 +1,5 @@
 """Logs that look mistaken: copies, wrong times, few items; each warning has a remedy, and runs repeat it."""
 
-import dataclasses
 from functools import partial
 
 import numpy as np
@@ -10,6 +9,7 @@ from kit import cases, refused
 from kit.markets import small_run, small_scenario
 
 from rimsim import data
+from rimsim.config import DataConfig
 from rimsim.errors import DataError
 
 
@@ -79,9 +79,8 @@ def test_a_log_to_which_nobody_comes_back_is_said_to_tell_nothing_of_its_truth(t
     path = tmp_path / "log.csv"
     some_users = events[events["user"] < 60]
     some_users.assign(time=1.5e9 + some_users["user"] * 10_000 + some_users["item"]).to_csv(path, index=False)
-    config = small_scenario(rounds=1)
-    log = dataclasses.replace(config.data, source=str(path), min_item_events=1, session_gap="1d")
-    run = small_run(tmp_path / "run", ("random",), dataclasses.replace(config, data=log))
+    log = DataConfig(source=str(path), min_item_events=1, session_gap="1d")
+    run = small_run(tmp_path / "run", ("random",), small_scenario(rounds=1, data=log))
     said = "The truth `factors` cannot be judged on this log: fewer than two users have a later session."
     assert run.report().answer[0].startswith(said)
 

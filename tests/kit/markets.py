@@ -17,7 +17,6 @@ from rimsim.scenarios import compare
 from rimsim.scenarios.report import charts
 from rimsim.scenarios.study import facts
 
-
 TRUTH = "gru"
 """The truth that ``auto`` chooses for the small log, after half a minute of judgements."""
 

@@ -70,6 +70,7 @@ def test_a_duration_needs_no_quotes(text, options):
 def test_a_sweep_over_a_models_option_has_a_point_each(tmp_path):
     """``--grid`` keeps commas within brackets; the options are in the table, and the fits differ."""
     short = "--rounds 1 --seeds 1 --workers 1 --no-certificate --set data.min_item_events=120 --set slate=5"
+    short += " --set consumer.truth=gru"
     grid = "platform.model=popularity(smoothing=0.1),popularity(smoothing=9.0,device='cpu')"
     line = [
         "sweep",

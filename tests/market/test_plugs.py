@@ -5,7 +5,7 @@ import sys
 
 import pytest
 from kit import cases, documented, refused
-from kit.markets import small_scenario
+from kit.markets import TRUTH, small_scenario
 
 from rimsim.config import override, to_plain
 from rimsim.errors import ConfigError
@@ -44,6 +44,7 @@ def written(write, tmp_path):
 def compared(out, *settings, workers=1, agents="relevance,rim-feedback", options=()):
     """A small closed loop on the command line; its run."""
     usual = ("data.min_item_events=120", "slate=5", "arrivals.per_round=100", "platform.model=popularity-hp")
+    usual += (f"consumer.truth={TRUTH}",)
     line = f"compare closed-loop --rounds 2 --seeds 1 --workers {workers} --agents {agents} --out {out}"
     fields = {setting.partition("=")[0]: setting for setting in (*usual, *settings)}
     words = [part for setting in fields.values() for part in ("--set", setting)]

@@ -96,7 +96,7 @@ def documented(tmp_path_factory):
     (folder / "my_measure.py").write_text(documented_block("my_measure.py", "measures"))
     line = f"compare --agents relevance,random --measures {folder / 'my_measure.py'}:freshness --rounds 2 "
     line += f"--workers 1 --out {folder / 'run'} --no-certificate --set data.min_item_events=120 "
-    line += "--set arrivals.per_round=120 --set slate=5 --set platform.model=popularity-hp"
+    line += "--set consumer.truth=gru --set arrivals.per_round=120 --set slate=5 --set platform.model=popularity-hp"
     assert main(line.split()) == 0
     return folder
 

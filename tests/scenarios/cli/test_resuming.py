@@ -179,6 +179,7 @@ def test_a_whole_demo_prints_each_note_once(tmp_path, monkeypatch, capsys):
     """Both of its parts print their notes before they play or in their reports, new and resumed."""
     real = demo.scenarios.compare
     settings = {"arrivals.per_round": 20, "data.min_item_events": 120, "platform.model": "popularity-hp"}
+    settings |= {"consumer.truth": "gru"}
     settings |= {"slate": 5, "exposure.beta": 1.0, "consumer.truth": "factors", "consumer.rank": 1}
 
     def small(*_, out, console, command, **__):

@@ -178,6 +178,7 @@ import rimsim
 
 print("begun", flush=True)
 settings = {"arrivals.per_round": 40, "data.min_item_events": 120, "platform.model": "popularity-hp", "slate": 5}
+settings |= {"consumer.truth": "popularity"}
 asked = {"frozen": [], "settings": settings, "certify": False, "workers": 2}
 run = rimsim.compare(agents=["random", "popularity"], rounds=1, seeds=1, **asked)
 print(sorted(set(run.rounds["agent"])))
