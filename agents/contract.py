@@ -117,10 +117,10 @@ class RepricingAgent(Agent, Protocol):
     """Agent that solves its prices again within a round."""
 
     def reprice(self, view: RoundView) -> None:
-        """Solve prices for a model that has gone live within the round.
+        """Solve prices again for another model.
 
-        The model has scored ``view.past``, and scores the arrivals from now on. ``view.exposure`` and
-        ``view.delivered`` have the exposures of the round so far.
+        The model has gone live within the round. It has scored ``view.past``, and scores the arrivals from now on.
+        ``view.exposure`` and ``view.delivered`` have the exposures of the round so far.
         """
 
 

@@ -111,7 +111,7 @@ class Delivery:
         self._pace_from_now(np.concatenate([price, self.prices[self._m :]]))
 
     def reprice(self, view: RoundView, tol: float) -> None:
-        """Solve the start prices again for a view of the open round.
+        """Solve the start prices again within the round.
 
         Exposures since pacing began count as before, so errors of delivery stay in the prices.
         """

@@ -92,7 +92,7 @@ class EntropicDual:
         self.reprice(view)
 
     def reprice(self, view: RoundView) -> None:
-        """Solve v₀ and ε again; errors of delivery still count from the round's beginning."""
+        """Solve v₀ and ε again; errors of delivery stay counted."""
         self._epsilon, price = self._solved(view)
         windows = view.windows
         offer_begin, offer_length = (

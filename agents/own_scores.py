@@ -69,7 +69,7 @@ class OwnScores:
         self._factor = 1.0
 
     def view(self, view: RoundView) -> RoundView:
-        """View of a round that the ranker has begun, with own scores of past states."""
+        """View with own scores; the ranker has begun the round."""
         own_sum = 0.0
         model_sum = 0.0
         for chunk in view.past:

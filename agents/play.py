@@ -175,7 +175,7 @@ def closed_rounds(
 
 
 def _repriced(agent: Agent, market: Market, n_models: int) -> int:
-    """Tell an agent of a model that went live within the round.
+    """Let an agent know a new model of the round.
 
     ``n_models`` is the number of the round's models that the agent knows. The result is the present number.
     """

@@ -82,13 +82,13 @@ class RimFeedback(PacedAgent):
         self._delivery = Delivery.solved(self._scored(view), self.tol, self.gain, self.closing)
 
     def reprice(self, view: RoundView) -> None:
-        """Solve v₀ again; errors of delivery still count from the round's beginning."""
+        """Solve v₀ again; errors of delivery stay counted."""
         if self._own_scores is not None and isinstance(self._own_scores.ranker, RepricingAgent):
             self._own_scores.ranker.reprice(view)
         self._delivery.reprice(self._scored(view), self.tol)
 
     def _scored(self, view: RoundView) -> RoundView:
-        """View whose past states have the scores by which the agent ranks."""
+        """View with the scores by which the agent ranks."""
         return view if self._own_scores is None else self._own_scores.view(view)
 
     def note_delivery(self, exposure: Floats, arrivals: Arrivals | None) -> None:

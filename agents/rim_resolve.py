@@ -66,7 +66,7 @@ class RimResolve(PacedAgent):
         self._forget(view)
 
     def reprice(self, view: RoundView) -> None:
-        """Solve prices for the remaining requirements, without states that the former model scored."""
+        """Solve prices without states that the former model scored."""
         self._forget(view)
         self._resolve()
 

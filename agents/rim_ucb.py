@@ -40,7 +40,7 @@ class RimUCB(RimFeedback):
     quantile: float = Field(default=0.9, ge=0.5, lt=1)
 
     def _scored(self, view: RoundView) -> RoundView:
-        """View whose past states have the scores q_y·λ, for new factors q_y."""
+        """View with the scores q_y·λ, for new factors q_y."""
         view = super()._scored(view)
         confidence = view.confidence
         if confidence is None:

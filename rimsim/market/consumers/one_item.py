@@ -9,7 +9,7 @@ from rimsim.market.consumers.contract import SlateVisits, uniform_draws
 
 
 def one_of(visits: SlateVisits, slates: Ints, worth: Floats, outside: Floats | float) -> tuple[Floats, Bools]:
-    """Probabilities and choices of visitors who take one item, or none.
+    """Probabilities and choices of one item at most.
 
     The item at position r is taken with probability u_r / (u₀ + Σ u), and nothing with probability u₀ / (u₀ + Σ u). The
     option with the largest log u + Gumbel noise is taken (McFadden, 1974). Each pair of arrival and option has its own

@@ -395,7 +395,7 @@ class Intensity(PreferenceConsumer):
         self._attraction = config.attraction
 
     def law(self, world: World) -> Law | None:
-        """Law of consumption; None for subclasses, dynamics, free choice, or visits that take one item."""
+        """Law of consumption; None where compiled code cannot respond."""
         is_plain = type(self) is Intensity and not self.dynamics.moves and not self._own_choice
         return self._law if is_plain and not _takes_one(world) else None
 
@@ -434,12 +434,12 @@ class Intensity(PreferenceConsumer):
         return Organic(row=row, tick=free.schedule.tick[row], item=item)
 
     def _chooses_freely(self, visits: SlateVisits) -> Bools:
-        """Mask of visits that choose among all items, if each visit takes one item."""
+        """Mask of visits that choose among all items."""
         # The number after the catalogue's is that of the option to take nothing.
         option = np.full((len(visits), 1), visits.world.log.n_items + 1)
         return uniform_draws(visits.own_keys[visits.row], option)[:, 0] < self._own_choice
 
 
 def _takes_one(world: World) -> bool:
-    """True if visits of a world take one item at most."""
+    """True if a visit takes one item at most."""
     return world.truth is not None and world.truth.takes_one

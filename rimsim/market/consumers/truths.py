@@ -141,7 +141,10 @@ class Truth:
 
     @property
     def takes_one(self) -> bool:
-        """True if nearly all sessions of the log have one event, so that a visit takes one item at most."""
+        """True if a visit takes one item at most.
+
+        This is so if nearly all sessions of the log have one event.
+        """
         return self.report.events_per_session <= _ONE_EVENT
 
     @cached_property
