@@ -1,11 +1,14 @@
 """Prices that are solved again when a model goes live within a round."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from kit.environments import clones_env
 from kit.markets import ledgers, play_out, priced, same_ledgers, small_scenario
 
 from rimsim.agents import RepricingAgent, make_agent, market_for, play_round, rollout
+from rimsim.agents.own_scores import Rescored
 from rimsim.agents.prices import solved_prices
 from rimsim.config import ExposureConfig, PlatformConfig
 from rimsim.market.processes import TrainingTimes
@@ -103,6 +106,21 @@ def test_an_unchanged_model_leaves_the_prices(name):
     np.testing.assert_array_equal(agent.item_price, before[0])
     if before[1] is not None:
         np.testing.assert_array_equal(agent.row_price, before[1])
+
+
+def test_prices_forget_the_states_of_the_former_model():
+    """If a new model scores all states a fifth as high, prices fall, whatever the former model scored."""
+    agent = make_agent("rim-resolve(every=50)")
+    market = market_for(agent, scenario())
+    view = market.round_view()
+    agent.begin_round(view)
+    arrivals = market.next_arrivals(30)
+    market.serve(arrivals, agent.act(arrivals))
+    agent.reprice(view)
+    former_sum = np.abs(agent.item_price).sum()
+    lower = Rescored(view.past, lambda chunk: dataclasses.replace(chunk, relevance=chunk.relevance / 5))
+    agent.reprice(dataclasses.replace(view, calibration=lower))
+    assert 0 < np.abs(agent.item_price).sum() < former_sum / 2
 
 
 @pytest.mark.parametrize("name", ["rim-feedback", "rim-dual(spend=False)"])

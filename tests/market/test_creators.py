@@ -118,18 +118,21 @@ def test_satisfied_creators_upload_sooner(per):
     assert counts[1] <= counts[2] <= counts[3]
 
 
-def test_a_consumption_satisfies_a_creator_once():
-    """Without decay and penalty, satisfaction grows by the consumptions before the last review, over all reviews."""
-    process = Creators(per_exposure=0.0, per_consumption=1.0, penalty=0.0, decay=1.0, held_back=0.0)
+@pytest.mark.parametrize("per", ["per_exposure", "per_consumption"])
+def test_an_exposure_or_consumption_satisfies_a_creator_once(per):
+    """Without decay and penalty, satisfaction grows by the counts before the last review, over all reviews."""
+    weights = {"per_exposure": 0.0, "per_consumption": 0.0} | {per: 1.0}
+    process = Creators(**weights, penalty=0.0, decay=1.0, held_back=0.0)
     market = Market(small_scenario(rounds=2), processes={"creators": process})
     while not market.done:
         play_round(market, make_agent("popularity"))
     memory = market.effects.memory[0]
     last_review = memory["next_review"] / TICKS - DAY
     table = ledgers(market)
-    n_consumed = table.consumed[table.time < last_review].sum()
-    assert n_consumed > 100
-    assert (memory["satisfaction"] - process.start).sum() == n_consumed
+    counts = {"per_exposure": table.item >= 0, "per_consumption": table.consumed}[per]
+    n_counted = counts[table.time < last_review].sum()
+    assert n_counted > 100
+    assert (memory["satisfaction"] - process.start).sum() == n_counted
 
 
 @pytest.mark.parametrize("make", [small_scenario, small_replay])

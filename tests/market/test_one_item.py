@@ -97,6 +97,18 @@ def test_an_item_is_taken_as_often_as_the_law_says(ratings, attraction, own_choi
     require_close(free, np.full(len(free), own_choice))
 
 
+def test_taking_nothing_has_a_random_number_of_its_own(ratings):
+    """The item with the largest number is taken as often as the law says if all visitors see it."""
+    market = market_of(ratings, attraction=4.0)
+    visits, slates = visits_of(market)
+    last = market.n_items - 1
+    slates[(slates == last).any(1)] = -1
+    slates[:, 0] = last
+    response = market.consumer.respond(visits, slates)
+    assert response.probability[:, 0].sum() > 1
+    require_close(choices(market, visits, slates)[0], response.probability)
+
+
 def test_a_visitor_who_sees_the_whole_catalogue_takes_one_item(ratings):
     """With all items at positions that everybody looks at, each visit takes exactly one."""
     config = dataclasses.replace(market_of(ratings).config, slate=40, user_cap=None)

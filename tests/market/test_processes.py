@@ -16,6 +16,7 @@ from kit.markets import (
     same_ledgers,
     settings_of,
     small_broadcast,
+    small_cold_start,
     small_replay,
     small_run,
     small_scenario,
@@ -151,6 +152,24 @@ def test_an_ended_item_is_in_no_later_slate(scenario):
             assert not (table.item[is_after] == happening.item).any()
 
 
+def test_an_item_that_ends_before_its_release_is_never_shown():
+    """An item that a process ends before its release is not released later by itself."""
+    config = small_cold_start(rounds=2)
+    opened = Market(config)
+    table = ledgers(played(None, {}, "popularity", config))
+    n_shown = np.bincount(table.item[table.item >= 0], minlength=opened.n_items)
+    item = int(np.where(opened.times.release > opened.env.tick, n_shown, -1).argmax())
+    assert n_shown[item] > 0
+
+    class EndsEarly:
+        def run(self, env, market):
+            market.end(item)
+            yield env.timeout(1)
+
+    table = ledgers(played(None, {"early": EndsEarly()}, "popularity", config))
+    assert not (table.item == item).any()
+
+
 def test_floors_count_the_time_on_offer():
     """An item that is taken away halfway has half its floor, rounded down; other floors stay, and the next is 0."""
     config = small_scenario(rounds=2, exposure=ExposureConfig(beta=0.5, unit="shown"))
@@ -252,6 +271,21 @@ def test_a_resumed_market_goes_on_alike(tmp_path):
             )
         happenings = [closed.happenings for closed in resumed.closed]
         np.testing.assert_equal(happenings, [closed.happenings for closed in expected.closed[stop:]])
+
+
+def test_a_kept_state_does_not_change_while_the_market_goes_on():
+    """A market loads a state that was taken in memory, and repeats the rounds that the first market has played."""
+    processes = {"stock": UnitStock(units=3, lead="1d")}
+    config = small_scenario(rounds=2)
+    market = Market(config, processes=processes)
+    play_round(market, make_agent("popularity"))
+    state = market.state
+    play_round(market, make_agent("popularity"))
+    second = Market(config, processes=processes)
+    second.load_state(state)
+    play_round(second, make_agent("popularity"))
+    second.closed[:0] = market.closed[:1]
+    assert_same(second, market)
 
 
 class Evenings:
@@ -590,6 +624,26 @@ def test_an_item_without_units_is_never_shown():
     table = ledgers(played(None, {"stock": HalfEmpty(units=1000)}, "popularity"))
     assert len(table)
     assert (table.item % 2 == 1).all()
+
+
+class Counted(UnitStock):
+    """Stock in which every second item has two units, and the others have no number."""
+
+    def run(self, env, market):
+        """Add the column of units."""
+        market.items["units"] = np.where(np.arange(len(market.items)) % 2, 2, np.nan)
+        yield from super().run(env, market)
+
+
+def test_an_item_without_a_number_of_units_never_sells_out():
+    """Items end after as many consumptions as their column says, and items without a number do not end."""
+    market = played(None, {"stock": Counted(units=1, column="units")}, "popularity")
+    ended = [happening.item for closed in market.closed for happening in closed.happenings]
+    table = ledgers(market)
+    n_consumed = np.bincount(table.item[table.consumed], minlength=market.n_items)
+    assert len(ended) > 3
+    assert all(item % 2 == 1 and n_consumed[item] == 2 for item in ended)
+    assert n_consumed[::2].max() > 2
 
 
 def test_the_visit_that_takes_the_last_unit_saw_the_item():

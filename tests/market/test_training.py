@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from kit import calls_of
 from kit.markets import same_ledgers, small_broadcast, small_replay, small_scenario
 
 from rimsim.agents import make_agent, play_round
@@ -11,7 +12,9 @@ from rimsim.arrays import TICKS
 from rimsim.config import PlatformConfig
 from rimsim.intensity.impressions import layer_of
 from rimsim.market import Market
+from rimsim.market.platform import Platform
 from rimsim.market.processes import TrainingTimes
+from rimsim.testing.market import serve_round
 
 DAY = 86400.0
 
@@ -132,3 +135,17 @@ def test_visits_while_a_model_is_trained_teach_it_nothing():
             play_round(market, make_agent("relevance"))
     assert len(layers) == 2
     np.testing.assert_equal(dataclasses.astuple(layers[1]), dataclasses.astuple(layers[0]))
+
+
+def test_an_interrupted_training_goes_live_when_the_clock_goes_on(monkeypatch):
+    """A model whose training is interrupted serves from the same visit as without the interrupt."""
+    processes = {"training": TrainingTimes(visits=30, takes="1h")}
+    expected, market = (Market(small_scenario(rounds=1), processes=processes) for _ in range(2))
+    serve_round(expected)
+    calls = calls_of(monkeypatch, Platform, "go_live", interrupted_at=1)
+    with pytest.raises(KeyboardInterrupt):
+        serve_round(market)
+    serve_round(market)
+    assert len(calls) > 2
+    assert_same(market, expected)
+    assert happenings(market) == happenings(expected)

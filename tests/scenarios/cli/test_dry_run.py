@@ -41,18 +41,19 @@ def test_a_dry_run_is_not_of_a_run_that_has_begun(folders, capsys):
         assert said in said_by(capsys, ["compare", *FEW, "--dry-run", *words], 2).err
 
 
-def test_a_dry_run_imports_no_code_that_only_a_scenario_names(write, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("command", ["compare", "sweep"])
+def test_a_dry_run_imports_no_code_that_only_a_scenario_names(command, write, tmp_path, monkeypatch, capsys):
     """A stranger's scenario is refused with the code that it names, unless it is trusted, typed or replaced."""
     write('from pathlib import Path\n\nPath("ran").touch()\n\n\ndef model():\n    """Model."""\n', "evil.py")
     write("platform: {model: 'evil.py:model'}\n", "strange.yaml")
     planned = []
     monkeypatch.setattr(runs, "_print_plan", lambda arguments, resume: planned.append(arguments))
-    words = ["compare", "strange.yaml", "--agents", "random", "--dry-run"]
+    words = [command, "strange.yaml", "--agents", "random", "--dry-run"]
     text = said_by(capsys, words, 2).err
     assert "strange.yaml: names code that would run with your rights: evil.py:model" in text
     assert "--trust" in text
     write("processes: ['evil.py:model']\n", "lively.yaml")
-    text = said_by(capsys, ["compare", "lively.yaml", *words[2:]], 2).err
+    text = said_by(capsys, [command, "lively.yaml", *words[2:]], 2).err
     assert "lively.yaml: names code that would run with your rights: evil.py:model" in text
     assert not planned
     assert not (tmp_path / "ran").exists()
