@@ -447,11 +447,13 @@ def test_processes_are_named_in_a_scenario():
 
 
 def test_reads_are_right_at_each_wake():
-    """At each wake the handle has the counts of the ledger so far, the round and the number of served visits."""
+    """At each wake, and after the end, the handle has the counts of the ledger so far; at a wake, also the round."""
     seen = []
+    handles = []
 
     class Reader:
         def run(self, env, market):
+            handles.append(market)
             while True:
                 yield market.visits(13)
                 seen.append(
@@ -471,6 +473,8 @@ def test_reads_are_right_at_each_wake():
         assert exposure == len(so_far)
         assert consumption == so_far.consumed.sum()
     assert len(seen) == len(arrivals) // 13
+    assert handles[0].exposure.sum() == len(table)
+    assert handles[0].consumption.sum() == table.consumed.sum()
 
 
 class TestStock(ProcessTests):
