@@ -650,6 +650,22 @@ def test_an_item_without_a_number_of_units_never_sells_out():
     assert n_consumed[::2].max() > 2
 
 
+def test_a_delivery_has_the_units_of_its_item():
+    """After each delivery, an item ends when as many units as its column says have been taken again."""
+    market = played(None, {"stock": Counted(units=1, column="units", lead="1d")}, "popularity")
+    ended = [
+        happening.item
+        for closed in market.closed
+        for happening in closed.happenings
+        if happening.change == "end"
+    ]
+    table = ledgers(market)
+    n_consumed = np.bincount(table.item[table.consumed], minlength=market.n_items)
+    n_ends = np.bincount(ended, minlength=market.n_items)
+    assert n_ends.max() > 1
+    np.testing.assert_array_equal(n_ends[1::2], n_consumed[1::2] // 2)
+
+
 def test_the_visit_that_takes_the_last_unit_saw_the_item():
     """An item that sells out is over at the instant of the sale, but was on offer to the visit that took it."""
     market = played(None, {"stock": UnitStock(units=3)}, "popularity")

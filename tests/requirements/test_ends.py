@@ -38,6 +38,18 @@ def requirements_of(exposure):
     return ScenarioRequirements(config, tables, seed=0)
 
 
+def test_an_item_that_is_released_again_keeps_its_later_end():
+    """The item ends when the log says so, unless this time was over before the release."""
+    ends = np.array([100, 30, NEVER])
+    times = TimesOnOffer(np.full(3, ALWAYS), ends).ended(np.arange(3), 20)
+    again = times.released(np.arange(3), 40, ends)
+    assert again.at(np.array([19, 20, 39, 40, 99, 100])).T.tolist() == [
+        [True, False, False, True, True, False],
+        [True, False, False, True, True, True],
+        [True, False, False, True, True, True],
+    ]
+
+
 def opened(requirements, number, end, before=None, n=28, release=None):
     """Requirements of a week in which items end at given ticks."""
     release = np.full(4, ALWAYS) if release is None else release

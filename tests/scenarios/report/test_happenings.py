@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from kit import cases
 from kit.markets import drawn, small_run, small_scenario
+from matplotlib.patches import Rectangle
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rimsim import tracking
@@ -73,6 +74,12 @@ def test_a_change_of_all_items_counts_them():
     assert "| items ended | all |" in happenings.markdown(table)
 
 
+def test_a_change_of_the_first_item_counts_one():
+    """A row about item 0 does not stand for the catalogue."""
+    table = _changes((0, "stock", "end"), (1, "stock", "end"))
+    assert list(happenings.grouped(table, 30)["items"]) == [1, 1]
+
+
 def test_a_round_as_markdown_is_short():
     """Items of one instant share a row, and a long table says how many rows it leaves out."""
     table = pd.DataFrame(
@@ -133,6 +140,21 @@ def test_shading_ends_with_the_round(switches, stopped):
         {"agent": "relevance", "seed": 0, "round": 1, "arrival": [0, 1], "time": [1.0, 9.0]}
     )
     assert happenings.round_hours(table.assign(**arm), ("relevance", 0, 1), visits, None).stopped == stopped
+
+
+@cases("days begin length", (2, 24.0, 12.0), (7, 1.0, 0.5))
+def test_shading_has_the_unit_of_the_axis(days, begin, length):
+    """A stop in the first half of the second day is shaded in hours, and in a long round in days."""
+    day = 86_400.0
+    changes = pd.DataFrame(
+        {"time": [day, 1.5 * day], "process": "outage", "what": ["stop_model", "start_model"], "items": 1}
+    )
+    visits = np.linspace(0.0, days * day, 20)
+    stopped = ((day, 1.5 * day),)
+    with drawn(), charts.style():
+        figure = hours.hours_figure(happenings.RoundHours("relevance", 0, 0, changes, visits, None, stopped))
+        (shade,) = (patch for patch in figure.axes[0].patches if isinstance(patch, Rectangle))
+        assert (shade.get_x(), shade.get_width()) == pytest.approx((begin, length))
 
 
 def test_tensorboard_has_the_changes_of_each_round(run):

@@ -12,7 +12,7 @@ from rimsim.errors import ConfigError
 from rimsim.scenarios.runs.arms import StudyOptions
 from rimsim.scenarios.runs.execution import Execution
 from rimsim.scenarios.study.arguments import StudyArguments
-from rimsim.scenarios.study.checks import LogArguments
+from rimsim.scenarios.study.checks import LogArguments, resolved
 
 STUDIES = [rimsim.compare, rimsim.sweep]
 
@@ -63,3 +63,20 @@ def test_help_describes_every_argument_once(study):
     assert arguments == list(inspect.signature(study).parameters)
     assert "Unpack" not in study.__doc__
     assert "options" not in arguments
+
+
+def test_each_argument_about_the_log_sets_a_field_of_the_scenario():
+    """No argument about the log is dropped: its field in the scenario has its value."""
+    values = {
+        "columns": "user=who,item=what,time=at",
+        "separator": ";",
+        "encoding": "cp1252",
+        "time_unit": "ms",
+        "skip_bad_rows": True,
+        "drop_returns": True,
+        "min_item_events": 7,
+        "items": "sellers.csv",
+    }
+    assert {"data", *values} == {field.name for field in fields(LogArguments)}
+    data = resolved("closed-loop", log=LogArguments(**values)).data
+    assert {name: getattr(data, name) for name in values} == values
