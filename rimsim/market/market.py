@@ -487,7 +487,9 @@ class Market:
         platform = self.platform
         training = platform.due(self.env.tick)
         if training is not None:
-            platform.go_live(training, self.open, self._states_of, parts)
+            # ``parts`` hold the log up to now, but a training learns what was known at its start.
+            known = parts if training.start == self.env.tick else None
+            platform.go_live(training, self.open, self._states_of, known)
             if training.process >= 0:
                 self.note_happening(list(self.processes)[training.process], "live", None, math.nan)
             assert platform.live is not None  # noqa: S101  # the training that has just gone live

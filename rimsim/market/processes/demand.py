@@ -36,12 +36,16 @@ class Window(NamedTuple):
 
     def is_open(self, tick: int) -> bool:
         """True if the window is open at a tick."""
+        if self.every == NEVER:
+            return self.begin <= tick < self.end
         return self.begin <= tick and (tick - self.begin) % self.every < self.end - self.begin
 
     def next_change(self, tick: int) -> int:
         """Next opening or closing of the window after a tick."""
         if tick < self.begin:
             return self.begin
+        if self.every == NEVER:
+            return self.end if tick < self.end else NEVER
         opened = tick - (tick - self.begin) % self.every
         changes = (opened + self.end - self.begin, opened + self.every)
         return min((change for change in changes if change > tick), default=NEVER)
