@@ -519,11 +519,14 @@ def test_a_table_of_windows_multiplies_the_demand(tmp_path):
         ("from", "to", "factor", "item"),
         (start + DAY, start + 3 * DAY, 2, item),
         (start + 2 * DAY, "", 3, item),
+        ("", start + DAY / 2, 4, item),
     ]
     file.write_text("\n".join(",".join(map(str, row)) for row in rows), encoding="utf-8")
     played_market = played(None, {"windows": Demand(table=str(file))}, config=small_scenario(rounds=1))
     happenings = played_market.closed[0].happenings
     assert [(happening.time - start, happening.item, happening.value) for happening in happenings] == [
+        (0, 3, 4.0),
+        (DAY / 2, 3, 1.0),
         (DAY, 3, 2.0),
         (2 * DAY, 3, 6.0),
         (3 * DAY, 3, 3.0),

@@ -11,7 +11,7 @@ from rimsim.agents import make_agent, play_round
 from rimsim.arrays import TICKS
 from rimsim.config import PlatformConfig
 from rimsim.intensity.impressions import layer_of
-from rimsim.market import Market
+from rimsim.market import Market, platform
 from rimsim.market.platform import Platform
 from rimsim.market.processes import TrainingTimes
 from rimsim.testing.market import serve_round
@@ -149,3 +149,37 @@ def test_an_interrupted_training_goes_live_when_the_clock_goes_on(monkeypatch):
     assert len(calls) > 2
     assert_same(market, expected)
     assert happenings(market) == happenings(expected)
+
+
+@pytest.mark.parametrize("learning", ["consumed", "impressions"])
+def test_a_model_that_goes_live_at_a_rounds_end_knows_what_was_known_at_its_start(learning, monkeypatch):
+    """A training two days before the end learns the same events if it takes two days, or a second less or more."""
+    config = small_scenario(platform=platforms()[learning], rounds=3)
+    stop = Market(config).schedule.stop / TICKS
+    logs = []
+    update = platform.updated
+
+    def kept(model, log, **options):
+        logs.append((log.user.tolist(), log.item.tolist(), log.time.tolist()))
+        return update(model, log, **options)
+
+    monkeypatch.setattr(platform, "updated", kept)
+
+    class Late:
+        decides_retraining = True
+
+        def __init__(self, takes):
+            self.takes = takes
+
+        def run(self, env, market):
+            """Start one training, two days before the end of the first round."""
+            yield env.timeout(max(stop - 2 * DAY - env.now, 0.0))
+            market.retrain(self.takes)
+
+    learnt = []
+    for takes in (2 * DAY - 1, 2 * DAY, 2 * DAY + 1):
+        logs.clear()
+        played(config, {"late": Late(takes)}, "relevance")
+        learnt.append(logs[0])
+    assert len(learnt[0][0]) > 0
+    assert learnt[0] == learnt[1] == learnt[2]
