@@ -90,10 +90,12 @@ class Delivery:
         self._pace_from_now(np.concatenate([-np.zeros(self._m), np.zeros(len(rows))]))
 
     @classmethod
-    def solved(cls, view: RoundView, tol: float, gain: float, closing: float) -> Delivery:
+    def solved(
+        cls, view: RoundView, tol: float, gain: float, closing: float, *, spend: bool = False
+    ) -> Delivery:
         """Delivery with start prices solved to the relative gap ``tol``."""
-        delivery = cls(view, gain, closing)
-        delivery._pace_from_now(solved_rows(view, delivery._table, tol)[0])
+        delivery = cls(view, gain, closing, spend=spend)
+        delivery.reprice(view, tol)
         return delivery
 
     @classmethod
@@ -103,7 +105,7 @@ class Delivery:
         ``price`` has the prices of the requirements of a :class:`RowTable`.
         """
         delivery = cls(view, gain=0.0, closing=0.0, spend=True)
-        delivery._pace_from_now(price)
+        delivery._set_start_price(price)
         return delivery
 
     def pace(self, price: Floats) -> None:

@@ -59,9 +59,9 @@ class Rescored:
 class OwnScores:
     """Views and arrivals with the scores of a ranker.
 
-    All scores are multiplied by one factor, which changes no order. With it, the k best items of the
-    past states have as much intensity on average as under the platform's model. So the cost c of a missing exposure has
-    the unit of the scores.
+    All scores are multiplied by one factor, which changes no order. With it, the k best items of the past states have
+    as much intensity on average as under the platform's model. So the cost c of a missing exposure has the unit of the
+    scores.
     """
 
     def __init__(self, ranker: str | Ranker) -> None:

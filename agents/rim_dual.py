@@ -55,8 +55,7 @@ class RimDual:
         """Solve the prices on the last round's states."""
         self._prices: Delivery | FixedPrices
         if self.spend:
-            price, _ = solved_rows(view, RowTable.of(view), self.tol)
-            self._prices = Delivery.budgeted(view, price)
+            self._prices = Delivery.solved(view, self.tol, gain=0.0, closing=0.0, spend=True)
         else:
             self._prices = FixedPrices(view, self.tol)
 

@@ -522,9 +522,8 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
     def _row(self) -> int:
         """Row of the waiting arrival; −1 if the episode is over."""
         row = self._stock.observed.row
-        if (
-            row[0] < 0 and not self.market.done
-        ):  # the clock went on, or an interrupt came, after the last slate
+        # No arrival waits if the clock has gone on, or if an interrupt came, after the last slate.
+        if row[0] < 0 and not self.market.done:
             self._keep_last()
             self._hand_out(self.market)
         return int(row[0])

@@ -418,7 +418,7 @@ class Market:
     def counts(self) -> tuple[Ints, Ints]:
         """Exposures and consumptions of each item since the opening."""
         if self.done:  # the open round is the last one, which is closed and counted already
-            return self.effects.exposure, self.effects.consumption
+            return self.effects.exposure.copy(), self.effects.consumption.copy()
         opened = self.open
         exposure = opened.ledger.exposure(self.n_items)
         consumption = opened.ledger.consumption(self.n_items) + opened.free_choices

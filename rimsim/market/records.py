@@ -68,17 +68,17 @@ class Schedule:
         """Ratio of expected to realised arrivals."""
         return 1.0 if self.forecast is None else self.forecast / len(self)
 
-    @cached_property
+    @property
     def earlier_visit(self) -> Ints:
         """(n,) visitor's latest earlier arrival of the round; −1: none."""
         return self._adjacent_visits[0]
 
-    @cached_property
+    @property
     def next_visit(self) -> Ints:
         """(n,) visitor's next arrival of the round; −1: none."""
         return self._adjacent_visits[1]
 
-    @property
+    @cached_property
     def _adjacent_visits(self) -> tuple[Ints, Ints]:
         """Earlier and next arrival of each visitor."""
         order = np.argsort(self.slot, kind="stable")

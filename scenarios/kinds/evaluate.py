@@ -7,7 +7,7 @@ Then the target agent runs in a separate market, which gives its true value.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -234,19 +234,23 @@ class _Watched:
         self._parts: list[dict[str, Any]] = []  # records of the batches of a round
 
     def begin_round(self, view: RoundView) -> None:
-        """Start the round for both agents with independent generators."""
-        self._logged.begin_round(view)
-        key = rng.derived_seed(view.key, rng.Purpose.AGENT, _TARGET)
-        self._target.begin_round(dataclasses.replace(view, key=key))
-        if self._twin is not None:
-            twin_key = rng.derived_seed(view.key, rng.Purpose.AGENT, _TARGET + 1)
-            self._twin.begin_round(dataclasses.replace(view, key=twin_key))
+        """Start the round for all agents."""
+        for agent, own_view in self._views(view):
+            agent.begin_round(own_view)
 
     def reprice(self, view: RoundView) -> None:
         """Let agents with prices solve them for a new model."""
-        for agent in (self._logged, self._target, self._twin):
+        for agent, own_view in self._views(view):
             if isinstance(agent, RepricingAgent):
-                agent.reprice(view)
+                agent.reprice(own_view)
+
+    def _views(self, view: RoundView) -> Iterator[tuple[Agent, RoundView]]:
+        """Agents with their views, whose generators are independent."""
+        yield self._logged, view
+        for number, agent in enumerate((self._target, self._twin), _TARGET):
+            if agent is not None:
+                key = rng.derived_seed(view.key, rng.Purpose.AGENT, number)
+                yield agent, dataclasses.replace(view, key=key)
 
     def act(self, arrivals: Arrivals) -> Slates:
         """Slates of the logged agent."""

@@ -11,6 +11,7 @@ from rimsim.agents import RepricingAgent, make_agent, market_for, play_round, ro
 from rimsim.agents.own_scores import Rescored
 from rimsim.agents.prices import solved_prices
 from rimsim.config import ExposureConfig, PlatformConfig
+from rimsim.market import Market, Needs
 from rimsim.market.processes import TrainingTimes
 
 REPRICING = (
@@ -32,8 +33,7 @@ def scenario(**changes):
 
 def market_with_trainings(agent, config):
     """Market whose model changes every 40 visits."""
-    market = market_for(agent, config)
-    return type(market)(config, needs=market.needs, processes=TRAININGS)
+    return Market(config, needs=Needs.of(agent), processes=TRAININGS)
 
 
 class Heard:

@@ -333,14 +333,19 @@ class PreferenceConsumer:
 
     def _free_choices(self, visits: SlateVisits) -> Organic:
         """Free choices of at most ``BLOCK`` visits, in order."""
-        intensity = self._own_choice * self.of_catalogue(visits)
-        # Items of providers who are not in the market have a share of p*, but nobody can take them.
-        intensity[visits.release > visits.tick[:, None]] = 0.0
+        intensity = self._own_choice * self._of_present(visits)
         instant = first_instants(intensity, visits.own_keys[visits.row])
         visit, item = np.nonzero(np.isfinite(instant))
         order = np.lexsort((instant[visit, item], visit))
         row = visits.row[visit[order]]
         return Organic(row=row, tick=visits.schedule.tick[row], item=item[order])
+
+    def _of_present(self, visits: SlateVisits) -> Floats:
+        """Intensities of items that can be taken freely."""
+        intensity = self.of_catalogue(visits)
+        # Items of providers who are not in the market have a share of p*, but nobody can take them.
+        intensity[visits.release > visits.tick[:, None]] = 0.0
+        return intensity
 
     def true_intensity(self, visits: SlateVisits) -> torch.Tensor:
         """True intensities λ*(x)·p*(y|x) with dynamics."""
@@ -425,8 +430,7 @@ class Intensity(PreferenceConsumer):
         if not _takes_one(visits.world):
             return super()._free_choices(visits)
         free = replace(visits, row=visits.row[self._chooses_freely(visits)], keys=visits.own_keys)
-        intensity = self.of_catalogue(free)
-        intensity[free.release > free.tick[:, None]] = 0.0
+        intensity = self._of_present(free)
         outside = np.maximum(1.0 - intensity.sum(1, keepdims=True), 0.0)
         catalogue = np.broadcast_to(np.arange(intensity.shape[1]), intensity.shape)
         visit, item = np.nonzero(one_of(free, catalogue, intensity, outside)[1])

@@ -134,11 +134,11 @@ def simulated(truth: Truth, cut: Cut, sessions: CountExamples) -> dict[str, floa
     ``genre_tv`` is half the sum of absolute differences of shares.
     """
     uniform = rng.uniform(cut.draw, rng.Purpose.MEASURE, 13, np.arange(len(sessions.counts)))
-    mean_size = truth.expected(sessions.user, sessions.states)
-    # The inverse distribution function at uniform random numbers gives Poisson random numbers.
-    sizes = np.asarray(scipy.stats.poisson.ppf(uniform, mean_size), np.float64).astype(np.int64)
-    if truth.takes_one:
-        sizes = np.ones_like(sizes)
+    sizes = np.ones(len(sessions.counts), np.int64)
+    if not truth.takes_one:
+        mean_size = truth.expected(sessions.user, sessions.states)
+        # The inverse distribution function at uniform random numbers gives Poisson random numbers.
+        sizes = np.asarray(scipy.stats.poisson.ppf(uniform, mean_size), np.float64).astype(np.int64)
     mean_events = truth.expected(cut.later.user, cut.states)
     expected = np.zeros(len(cut.known))  # expected consumptions of each item
     for start, stop in spans(len(cut), ROWS):
