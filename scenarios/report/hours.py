@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -38,13 +40,15 @@ def by_hour(data: PictureTables) -> Figure | None:
 def hours_figure(hours: RoundHours) -> Figure:
     """Changes, visits and consumptions of a round by hour."""
     # The opening may lie a moment before a full hour, so times are rounded to seconds.
-    times = np.round([*hours.visits, *hours.changes["time"]])
+    changes = hours.changes.assign(time=hours.changes["time"].round())
+    hours = dataclasses.replace(hours, visits=np.round(hours.visits), changes=changes)
+    times = np.concatenate([hours.visits, changes["time"]])
     width, unit = _bin_width(float(times.max() - times.min()))
     opening = width * np.floor(times.min() / width)
     edges = opening + width * np.arange(2 + int((times.max() - opening) // width))
     is_long = edges[-1] - edges[0] > 96 * _HOUR
     scale = 24 * _HOUR if is_long else _HOUR
-    rows = _rows(hours.changes)
+    rows = _rows(changes)
     upper = 2.0
     figure = charts.frame(_title(hours), _caption(hours, unit), upper + 0.5 + _ROW * len(rows))
     axes = figure.subplots(1 + len(rows), 1, sharex=True, height_ratios=[upper, *[_ROW] * len(rows)])
@@ -53,8 +57,8 @@ def hours_figure(hours: RoundHours) -> Figure:
         axes[0].axvspan(
             (begin - opening) / scale, (end - opening) / scale, color=_SHADE, linewidth=0, zorder=0
         )
-    for ax, (process, label, change, changes) in zip(axes[1:], rows, strict=True):
-        counts, _ = np.histogram(np.round(changes["time"]), edges, weights=heights(change, changes["items"]))
+    for ax, (process, label, change, of_row) in zip(axes[1:], rows, strict=True):
+        counts, _ = np.histogram(of_row["time"], edges, weights=heights(change, of_row["items"]))
         _draw_row(ax, (edges - opening) / scale, counts, f"{process}: {label}")
     axes[-1].set_xlabel(f"{'days' if is_long else 'hours'} since the beginning of round {hours.round}")
     axes[-1].set_xlim(0, (edges[-1] - opening) / scale)
@@ -108,10 +112,10 @@ def _caption(hours: RoundHours, unit: str) -> str:
 def _draw_visits(ax: Axes, hours: RoundHours, x: np.ndarray, edges: np.ndarray, unit: str) -> None:
     """Draw visits as bars and consumptions as a line."""
     look = charts.styles([hours.agent])[hours.agent]
-    visits, _ = np.histogram(np.round(hours.visits), edges)
+    visits, _ = np.histogram(hours.visits, edges)
     ax.stairs(visits, x, fill=True, color="#9a9a9a", alpha=0.55)
     if hours.consumptions is not None:
-        taken, _ = np.histogram(np.round(hours.visits), edges, weights=hours.consumptions)
+        taken, _ = np.histogram(hours.visits, edges, weights=hours.consumptions)
         ax.stairs(taken, x, color=look.colour, linewidth=1.6)
     ax.set_ylim(0, None)
     ax.set_ylabel(f"per {unit}")
