@@ -1,5 +1,7 @@
 """``outage``: a fallback answers while the model cannot be asked."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from kit import refused
@@ -21,6 +23,7 @@ from rimsim.agents import make_agent, rollout
 from rimsim.config import ArrivalsConfig, ExposureConfig
 from rimsim.errors import ConfigError
 from rimsim.market import Market
+from rimsim.market.fallbacks import UnscoredVisits, fallback_slates
 
 DAY = 86_400.0
 TWO_DAYS = "outage(after='2d', lasts='2d', every=None)"
@@ -79,6 +82,15 @@ def test_the_last_slate_comes_again():
             n_again += 1
         earlier_of[slot] = row
     assert n_again > 5
+
+
+def test_the_first_slate_of_a_round_comes_again():
+    """The fallback `last` also repeats the slate of the first visit of the round."""
+    ledger = SimpleNamespace(
+        schedule=SimpleNamespace(earlier_visit=np.array([-1, 0])), item=np.array([[3, 1], [-1, -1]])
+    )
+    visits = UnscoredVisits(np.array([1]), np.ones((1, 5), bool), np.arange(5), ledger, seed=0)
+    assert fallback_slates("last", visits, 3).tolist() == [[3, 1, 4]]
 
 
 @pytest.mark.parametrize("make", [small_scenario, small_replay])

@@ -406,6 +406,19 @@ def test_a_faulty_process_gets_one_line_with_its_name(life):
     assert "agent" not in text
 
 
+def test_an_error_names_the_line_of_the_process():
+    """A wrong call is told with the line that made it, not with a line of the package."""
+
+    class Wrong:
+        def run(self, env, market):
+            yield env.timeout(60)
+            market.end(10_000)
+
+    with pytest.raises(ProcessError) as caught:
+        played(None, {"wrong": Wrong()})
+    assert str(caught.value).endswith(f"({__file__}:{Wrong.run.__code__.co_firstlineno + 2})")
+
+
 def test_a_handle_acts_only_within_its_process():
     """Changes through a handle from outside are refused, and so is a memory that cannot be saved."""
     handles = []
@@ -444,6 +457,44 @@ def test_processes_are_named_in_a_scenario():
         assert Market(config).processes == {config.processes[0]: UnitStock(3, lead="1d"), "demand": Demand()}
     for name, message in (("stok", "'stok' is unknown. Did you mean"), ("stock(unit=3)", "no option 'unit'")):
         refused(ConfigError, message, Market, override(small_scenario(), {"processes": [name]}))
+
+
+def test_brackets_within_options_do_not_end_a_process():
+    """A list that YAML divides at each comma is joined again up to the bracket that ends the options."""
+    parts = ["demand(values=(a", "b)", "factor=2)", "stock"]
+    config = override(small_scenario(), {"processes": parts})
+    assert config.processes == ("demand(values=(a, b), factor=2)", "stock")
+
+
+def test_each_process_draws_its_own_numbers():
+    """Two processes of one class draw different numbers at the same instant."""
+    draws = []
+
+    class Drawing:
+        def run(self, env, market):
+            draws.append(market.rng.uniform())
+            yield env.timeout(1)
+
+    Market(small_scenario(), processes={"first": Drawing(), "second": Drawing()})
+    assert len(set(draws)) == 2
+
+
+def test_free_choices_count_beyond_the_end_of_their_round():
+    """What visitors take without a slate is in the consumption of each item in later rounds, too."""
+    handles = []
+
+    class Leaking:
+        def run(self, env, market):
+            handles.append(market)
+            yield env.timeout(1)
+
+    config = small_scenario(rounds=2, consumer=ConsumerConfig(own_choice=0.4, attraction=3.0))
+    market = played(None, {"leaking": Leaking()}, "popularity", config)
+    ledgers_of_rounds = [closed.ledger for closed in market.closed]
+    n_free = [int(ledger.organic.sum()) for ledger in ledgers_of_rounds]
+    assert min(n_free) > 0
+    n_taken = sum(int(ledger.consumed.sum()) for ledger in ledgers_of_rounds)
+    assert handles[0].consumption.sum() == n_taken + sum(n_free)
 
 
 def test_reads_are_right_at_each_wake():

@@ -10,7 +10,7 @@ from kit.logs import log_of
 from rimsim.data.time_cut import sessions_after_cut
 from rimsim.intensity import UserStates
 from rimsim.market.consumers.trend import Persistence
-from rimsim.market.fitness import fitness
+from rimsim.market.fitness import _cut, fitness
 from rimsim.market.fitted import kept_truth
 from rimsim.scenarios.report.fitness import verdict_sentence
 
@@ -142,6 +142,14 @@ def test_sessions_after_a_cut_follow_all_known_events():
     assert set(later.user.tolist()) <= set(later.past.user.tolist())
     assert np.array_equal(np.unique(later.future.user), later.user)
     assert later.future.time.min() == later.time.min()
+
+
+def test_draws_after_a_cut_have_sessions_of_their_own():
+    """The draws of a verdict share the cut and the users, but sample different sessions."""
+    first, second = (_cut(_shop(5, n_users=50), GAP, draw, after_cut=True).later for draw in (0, 1))
+    assert np.array_equal(first.past.time, second.past.time)
+    assert np.array_equal(first.user, second.user)
+    assert not np.array_equal(first.time, second.time)
 
 
 def test_users_without_a_past_have_no_session_after_a_cut():

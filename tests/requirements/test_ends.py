@@ -103,6 +103,17 @@ def test_a_group_has_the_uniform_exposure_of_its_items_time_on_offer():
     assert result.counted[:, result.table.audience[1]].tolist() == [True] * 14 + [False] * 14
 
 
+def test_a_group_owes_only_what_was_due_while_it_was_on_offer():
+    """A group whose items all end after a quarter of the round carries a quarter of its guarantee on."""
+    planned = opened(requirements_of({"groups": [{"column": "genres", "beta": 0.5}]}), 0, [NEVER] * 4)
+    end = np.array([NEVER, NEVER, 7 * DAY // 4, 7 * DAY // 4])
+    always = np.full(4, ALWAYS)
+    result = planned.with_offer(TimesOnOffer.endless(always), TimesOnOffer(always, end), week(0, 28))
+    assert planned.carry_over.rows == pytest.approx([14, 14])
+    assert result.due == pytest.approx([14, 3.5])
+    assert result.carry_over.rows == pytest.approx([14, 3.5])
+
+
 @pytest.mark.parametrize("last_end", [3, 7, 10, 12, 20])
 def test_a_campaign_grows_until_the_end_of_its_last_item(last_end):
     """28 exposures from day 3 to day 17 are 2 a day, and none after the items have ended."""

@@ -315,6 +315,20 @@ def test_code_that_only_a_run_folder_names_is_not_imported(run, tmp_path, write,
     assert not (tmp_path / "ran").exists()
 
 
+def test_an_agent_that_only_a_run_folder_names_is_not_imported(run, tmp_path, write, capsys):
+    """A stranger's folder names a file as agent: nothing of it runs before it is trusted."""
+    write('from pathlib import Path\n\nPath("ran").touch()\n', "evil.py")
+    folder = shutil.copytree(run.folder, tmp_path / "run")
+    config = folder / "config.yaml"
+    text = config.read_text(encoding="utf-8")
+    edited = re.sub(r"(?m)^agents:\n- .*$", "agents:\n- evil.py:Evil", text)
+    assert edited != text
+    config.write_text(edited, encoding="utf-8")
+    said = f"{config}: names code that would run with your rights: evil.py:Evil"
+    assert said in said_by(capsys, f"ope {folder} --target relevance", 2).err
+    assert not (tmp_path / "ran").exists()
+
+
 def test_trusted_code_of_a_run_folder_runs(tmp_path, write, capsys):
     """With --trust the model that only the folder names is imported, and the estimates are made."""
     write(f"from pathlib import Path\n\nPath('ran').touch()\n{MODEL}")

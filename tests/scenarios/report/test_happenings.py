@@ -127,10 +127,11 @@ def test_the_chart_by_hour_counts_visits_and_consumptions(run):
     (((0, "stop_model"), (3, "start_model")), ((1, 3),)),
     (((2, "stop_model"),), ((2, 9),)),
     (((4, "stop_model"), (5, "start_model"), (12, "stop_model")), ((4, 5),)),
+    (((2, "stop_model"), (5, "stop_model"), (7, "start_model")), ((2, 7),)),
     (((0, "stop_model"), (1, "start_model")), ()),
 )
 def test_shading_ends_with_the_round(switches, stopped):
-    """A model that is stopped before the round, or after its end, is shaded within the round alone."""
+    """A model that is stopped is shaded within the round alone, from the first of several stops to the start."""
     table = pd.DataFrame(
         [(0, "outage", change, time) for time, change in switches],
         columns=["round", "process", "what", "time"],
