@@ -497,6 +497,20 @@ def test_free_choices_count_beyond_the_end_of_their_round():
     assert handles[0].consumption.sum() == n_taken + sum(n_free)
 
 
+def test_an_item_that_ends_with_a_round_was_on_offer_in_it():
+    """An item that ends at the instant of a round's end counts to the round's catalogue, not to the next one's."""
+
+    class Ending:
+        def run(self, env, market):
+            yield market.round_end()
+            market.end([0])
+
+    first, second = played(None, {"ending": Ending()}, "popularity", small_scenario(rounds=2)).closed
+    assert first.on_offer[0]
+    assert not second.on_offer[0]
+    assert first.on_offer[1:].tolist() == second.on_offer[1:].tolist()
+
+
 def test_reads_are_right_at_each_wake():
     """At each wake, and after the end, the handle has the counts of the ledger so far; at a wake, also the round."""
     seen = []
