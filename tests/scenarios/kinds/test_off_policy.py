@@ -302,30 +302,22 @@ def test_a_run_whose_config_was_edited_is_not_evaluated(run, tmp_path):
     assert not table.exists()
 
 
-def test_code_that_only_a_run_folder_names_is_not_imported(run, tmp_path, write, capsys):
-    """A stranger's folder names a file as model: nothing of it runs before it is trusted; the target needs no trust."""
+@cases(
+    "pattern edited",
+    ("model: popularity-hp", "model: evil.py:Evil"),
+    (r"(?m)^agents:\n- .*$", "agents:\n- evil.py:Evil"),
+)
+def test_code_that_only_a_run_folder_names_is_not_imported(pattern, edited, run, tmp_path, write, capsys):
+    """A folder names a file as model or agent: nothing runs before it is trusted; the target needs no trust."""
     write('from pathlib import Path\n\nPath("ran").touch()\n', "evil.py")
     folder = shutil.copytree(run.folder, tmp_path / "run")
     config = folder / "config.yaml"
-    text = config.read_text(encoding="utf-8")
-    config.write_text(text.replace("model: popularity-hp", "model: evil.py:Evil"), encoding="utf-8")
+    text, n_edited = re.subn(pattern, edited, config.read_text(encoding="utf-8"))
+    assert n_edited
+    config.write_text(text, encoding="utf-8")
     said = f"{config}: names code that would run with your rights: evil.py:Evil"
     assert said in said_by(capsys, f"ope {folder} --target relevance", 2).err
     refused(ConfigError, re.escape(said), scenarios.ope, folder, "relevance")
-    assert not (tmp_path / "ran").exists()
-
-
-def test_an_agent_that_only_a_run_folder_names_is_not_imported(run, tmp_path, write, capsys):
-    """A stranger's folder names a file as agent: nothing of it runs before it is trusted."""
-    write('from pathlib import Path\n\nPath("ran").touch()\n', "evil.py")
-    folder = shutil.copytree(run.folder, tmp_path / "run")
-    config = folder / "config.yaml"
-    text = config.read_text(encoding="utf-8")
-    edited = re.sub(r"(?m)^agents:\n- .*$", "agents:\n- evil.py:Evil", text)
-    assert edited != text
-    config.write_text(edited, encoding="utf-8")
-    said = f"{config}: names code that would run with your rights: evil.py:Evil"
-    assert said in said_by(capsys, f"ope {folder} --target relevance", 2).err
     assert not (tmp_path / "ran").exists()
 
 
