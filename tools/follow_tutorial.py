@@ -1,8 +1,7 @@
 """Follow docs/tutorial.md literally: ``python tools/follow_tutorial.py``.
 
 Commands run in an empty folder, in a terminal of 80 columns, and files are saved as the page shows them. Each expected
-output must occur in what the command before it printed. As processors differ in last bits, numbers may differ by a
-tenth, or by 0.05, and half-widths of intervals by a fifth. Intervals are compared by their middles and half-widths.
+output must occur in the output of the command before it. Figures are compared as printed_figures.py says.
 """
 
 from __future__ import annotations
@@ -18,52 +17,13 @@ import tempfile
 import termios
 from pathlib import Path
 
+from printed_figures import ESCAPE, differences
+
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "tutorial.md"
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-_NUMBER = re.compile(r"[-−+±(*]*\d[\d,]*\.?\d*\)?[*,;:.)]*")
-_INTERVAL = re.compile(r"(\d+(?:\.\d+)?) to (\d+(?:\.\d+)?)")
 _INSTALL = "git clone"
-_RELATIVE = 0.1
-_OF_WIDTHS = 0.2
-_ABSOLUTE = 0.05
-
-
-def words_of(text: str) -> list[str]:
-    """Words of a text without rules, which are as long as a table is wide."""
-    words = " ".join(word for word in _ESCAPE.sub("", text).split() if set(word) != {"─"})
-    return _INTERVAL.sub(_by_its_middle, words).split()
-
-
-def _by_its_middle(interval: re.Match[str]) -> str:
-    low, high = map(float, interval.groups())
-    return f"{(low + high) / 2:.2f} ±{(high - low) / 2:.2f}"
-
-
-def alike(expected: str, printed: str) -> bool:
-    """Whether two words are equal, or numbers that differ little."""
-    if expected == printed:
-        return True
-    if not (_NUMBER.fullmatch(expected) and _NUMBER.fullmatch(printed)):
-        return False
-    expected_number, printed_number = (
-        float(re.sub(r"[^\d.]", "", word.rstrip(".,;:)*"))) for word in (expected, printed)
-    )
-    return abs(expected_number - printed_number) <= max(
-        _ABSOLUTE, (_OF_WIDTHS if "±" in expected else _RELATIVE) * abs(expected_number)
-    )
-
-
-def missing(expected: str, printed: str) -> list[str]:
-    """Parts of an expected output, between ``…`` and empty lines, that were not printed."""
-    printed_words = words_of(printed)
-    parts = [part for part in re.split(r"…|\n\s*\n", expected) if part.split()]
-    return [part for part in parts if not _occurs(words_of(part), printed_words)]
-
-
-def _occurs(part: list[str], printed: list[str]) -> bool:
-    starts = range(len(printed) - len(part) + 1)
-    return any(all(map(alike, part, printed[start : start + len(part)])) for start in starts)
+_LINES = 20
+"""Number of last lines that are shown of a command that failed."""
 
 
 def run(commands: str, folder: Path) -> str:
@@ -98,7 +58,7 @@ def run(commands: str, folder: Path) -> str:
 
 
 def follow(page: str, folder: Path) -> list[str]:
-    """Expected outputs of a page that did not come, each with its command."""
+    """Differences between a page and the output of its commands, one line each."""
     faults = []
     commands = ""
     printed = ""
@@ -110,8 +70,19 @@ def follow(page: str, folder: Path) -> list[str]:
             commands = text
             printed = run(commands, folder)
         elif language == "text":
-            faults += [f"{commands}expected:\n{part}\nprinted:\n{printed}" for part in missing(text, printed)]
+            faults += [f"{_line(commands)}: {difference}" for difference in differences(text, printed)]
     return faults
+
+
+def _line(commands: str) -> str:
+    """Shell commands on one line."""
+    return " ".join(commands.replace("\\\n", " ").split())
+
+
+def _last_lines(output: str) -> list[str]:
+    """Last lines of a terminal's output; of a line that was overwritten, the last state."""
+    states = (ESCAPE.sub("", line.rstrip("\r")).rpartition("\r")[2] for line in output.split("\n"))
+    return [line for line in states if line.strip()][-_LINES:]
 
 
 def main() -> None:
@@ -120,8 +91,10 @@ def main() -> None:
         try:
             faults = follow(PAGE.read_text(encoding="utf-8"), Path(folder))
         except subprocess.CalledProcessError as error:
-            faults = [f"{error.cmd}status {error.returncode}:\n{error.output}"]
-    print("\n\n".join(faults) or f"{PAGE.name}: every command and output is as the page says")
+            print("\n".join(_last_lines(error.output)))
+            faults = [f"{_line(error.cmd)}: expected status 0, got {error.returncode}"]
+    faults = [f"{PAGE.name}: {fault}" for fault in faults]
+    print("\n".join(faults) or f"{PAGE.name}: every command and output is as the page says")
     sys.exit(bool(faults))
 
 

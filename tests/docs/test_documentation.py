@@ -220,8 +220,7 @@ def test_the_demo_of_the_readme_is_that_of_the_tutorial(script):
     assert answer in re.search(r"```text\n(.*?)```", tutorial, re.DOTALL)[1]
     with Image.open(DOCS / "pictures" / "report.png") as picture:
         photographed = picture.info["Description"]
-    follow = script("follow_tutorial")
-    assert follow.missing(answer, photographed) == []
+    assert script("printed_figures").differences(answer, photographed) == []
     assert picture.width < 1000
     assert (DOCS / "pictures" / "report.png").stat().st_size < 300_000
 

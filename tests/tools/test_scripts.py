@@ -1,7 +1,6 @@
 """What the scripts in benchmarks/ share, and signs of what the README claims: ``make findings``, some CPU hours."""
 
 import re
-import subprocess
 from importlib import import_module
 
 import pandas as pd
@@ -133,51 +132,3 @@ def test_a_sample_of_prose_holds_sentences_only(script, tmp_path):
     assert prose.fields == ["Width of a column, in characters."]
     assert prose.comments == ["slow to import at once", "A comment that goes on in a second line."]
     assert prose.texts == ["{share} of the items are never shown"]
-
-
-_PAGE = """
-```sh
-git clone nowhere
-```
-
-```sh
-wc -w {file}; echo "is 0.48 ±0.5, 1.2 to 7, half of all"
-```
-
-```text
-{words} {file}
-is {share} ±{width}, 1 to 6.9, half … all
-```
-
-```python
-# one.py
-import torch
-```
-"""
-
-
-@cases(
-    "words share width is_followed",
-    (4, 0.48, 0.5, True),
-    (4, 0.51, 0.6, True),
-    (4, 0.48, 0.7, False),
-    (4, 0.7, 0.5, False),
-    (9, 0.48, 0.5, False),
-)
-def test_a_tutorial_is_followed_to_the_letter_and_to_a_tenth(
-    script, tmp_path, words, share, width, is_followed
-):
-    """Commands run, but for the installation; numbers and intervals may differ a little, words and files may not."""
-    (tmp_path / "text.md").write_text("four words in all\n")
-    page = _PAGE.format(file="text.md", words=words, share=share, width=width)
-    faults = script("follow_tutorial").follow(page, tmp_path)
-    assert (not faults) is is_followed
-    assert all("expected:" in fault and "is 0.48" in fault for fault in faults)
-    assert (tmp_path / "one.py").read_text() == "# one.py\nimport torch\n"
-
-
-def test_a_tutorial_whose_command_fails_is_not_followed_further(script, tmp_path):
-    """The error holds what the command printed."""
-    with pytest.raises(subprocess.CalledProcessError) as caught:
-        script("follow_tutorial").follow("```sh\necho so far; false\n```\n", tmp_path)
-    assert "so far" in caught.value.output
