@@ -225,6 +225,14 @@ def test_the_demo_of_the_readme_is_that_of_the_tutorial(script):
     assert (DOCS / "pictures" / "report.png").stat().st_size < 300_000
 
 
+def test_the_readme_begins_with_its_two_commands():
+    """A clone needs `make demo` and `make test` alone; both are targets of the Makefile."""
+    lines = [line.partition("#")[0].split() for line in _shell_blocks("README")[0].splitlines()]
+    assert lines == [["git", "clone", "URL", "rimsim"], ["cd", "rimsim"], ["make", "demo"], ["make", "test"]]
+    targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert {"demo", "test"} <= set(targets)
+
+
 def test_pages_that_other_tests_run_are_named_there():
     """Each has its test; the files of pytest that pages show are run with the plugs that they test."""
     assert set(ELSEWHERE) | set(NEEDS) | set(SHORTER) | set(BEFORE) <= set(PAGES)
