@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 TOOLS := $(VENV)/.tools
+SITE := $(VENV)/.site
 
 .PHONY: demo test tutorial formats recommenders check package shop-wheel docs bench findings mutants clean
 
@@ -46,8 +47,7 @@ check: $(TOOLS)
 
 # sdist and wheel in dist, checked, and the wheel installed in an empty environment, from which a small market is run
 # outside of this folder: what a user gets who has no clone. The wheel is built from the sdist, which so is whole.
-package: $(TOOLS)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[package]"
+package: $(SITE)
 	rm -rf dist build/empty
 	$(BIN)/python -m build --outdir dist
 	$(BIN)/twine check --strict dist/*
@@ -60,16 +60,14 @@ package: $(TOOLS)
 	rm -rf build/empty
 
 # A wheel that holds the log of the shop alone, not MovieLens, whose terms forbid commercial use: in dist/shop.
-shop-wheel: $(TOOLS)
+shop-wheel: $(SITE)
 	$(BIN)/python tools/shop_wheel.py dist/shop
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[package]"
 	$(BIN)/twine check --strict dist/shop/*
 	$(BIN)/check-wheel-contents dist/shop/*.whl
 
 # The site, in build/docs/index.html: the pages of docs/, the API, and the examples, which are run. A warning, such as a link
 # that leads nowhere, is an error. Pages are made anew, so that a link to a page that is gone is seen.
-docs: $(TOOLS)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[docs]"
+docs: $(SITE)
 	rm -rf build/docs
 	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs build/docs
 	@echo "open build/docs/index.html"
@@ -99,6 +97,11 @@ $(TOOLS): pyproject.toml | $(BIN)/python
 	@echo "installing into $(VENV): about 180 packages for tests and checks; 2.3 GB, and more where PyTorch comes with CUDA; minutes"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test,check]"
 	touch $(STAMP) $@
+
+# What builds the site and the wheel.
+$(SITE): pyproject.toml | $(TOOLS)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[docs,package]"
+	touch $@
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info
