@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 TOOLS := $(VENV)/.tools
 SITE := $(VENV)/.site
 
-.PHONY: demo test tutorial formats recommenders check package shop-wheel docs bench findings mutants clean
+.PHONY: demo test thorough tutorial formats recommenders check package shop-wheel docs bench findings mutants clean
 
 demo: $(STAMP)
 	$(BIN)/rimsim demo
@@ -14,6 +14,10 @@ demo: $(STAMP)
 # A file of tests stays on one worker: its fixtures are made once, and Ray is started by one process.
 test: $(TOOLS)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
+
+# Long oracles: other processors, workers that die, made-up shops, pages that take minutes.
+thorough: $(TOOLS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal -m thorough
 
 # Tests that read exports with the packages they are written for. They have their own environment, since these packages
 # need an older Gymnasium.
@@ -66,12 +70,15 @@ shop-wheel: $(SITE)
 	$(BIN)/check-wheel-contents dist/shop/*.whl
 
 # The site, in build/docs/index.html: the pages of docs/, the API, and the examples, which are run. A warning, such as a link
-# that leads nowhere, is an error. Pages are made anew, so that a link to a page that is gone is seen.
+# that leads nowhere, is an error, and so is a subject of docs/search.yaml that does not find its page first. Pages are made
+# anew, so that a link to a page that is gone is seen.
 docs: $(SITE)
 	rm -rf build/docs
 	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs build/docs
+	$(BIN)/python tools/site_search.py
 	@echo "open build/docs/index.html"
 
+# What README and pages quote, measured again: many CPU hours. `python benchmarks/run.py PAGE` measures one page of the log.
 bench: $(TOOLS)
 	$(BIN)/python benchmarks/run.py
 

@@ -1,3 +1,4 @@
+from .adaptive_floors import AdaptiveFloors as AdaptiveFloors
 from .budget import FlatBudget as FlatBudget
 from .contract import Agent as Agent
 from .contract import Capabilities as Capabilities
@@ -15,6 +16,9 @@ from .exploration import Random as Random
 from .fair_rec import FairRec as FairRec
 from .feasibility import Undeliverable as Undeliverable
 from .feasibility import undeliverable as undeliverable
+from .floors import ClassFloors as ClassFloors
+from .floors import FloorsAgent as FloorsAgent
+from .floors import Triage as Triage
 from .habits import Own as Own
 from .habits import Recent as Recent
 from .lin_ucb import LinUCB as LinUCB
@@ -47,3 +51,5 @@ from .rim_dual import RimDual as RimDual
 from .rim_feedback import RimFeedback as RimFeedback
 from .rim_resolve import RimResolve as RimResolve
 from .rim_ucb import RimUCB as RimUCB
+from .round_policy import LevelsAction as LevelsAction
+from .round_policy import RoundPolicyAgent as RoundPolicyAgent

@@ -9,7 +9,6 @@ import numpy as np
 from rimsim.agents.guard import NOTHING
 from rimsim.arrays import Bools, Floats, Ints
 from rimsim.compiled import compiled, compiled_part
-from rimsim.renamed import warn_renamed
 from rimsim.requirements.on_offer import OfferWindows
 
 _NONE = np.zeros(0, np.int64)
@@ -94,12 +93,6 @@ class Pacing(NamedTuple):
             closing=closing,
             arrivals=np.atleast_1d(np.asarray(arrivals, np.float64)),
         )
-
-    @property
-    def start(self) -> Floats:
-        """Old name of ``start_price``, until 0.3."""
-        warn_renamed("Pacing.start", "Pacing.start_price")
-        return self.start_price
 
     def price(self, elapsed: Floats | float, exposure: Floats) -> Floats:
         """Prices v of all requirements, after elapsed arrivals and exposures."""

@@ -128,7 +128,10 @@ def play_round(
     while not market.done and market.round == number:
         with _with_context(agent, f"in round {number}"):
             arrivals = market.next_arrivals(
-                batch_size or BLOCK, in_waves=agent.order_free, barrier_every=agent.barrier_every
+                batch_size or BLOCK,
+                in_waves=agent.order_free,
+                ahead=agent.order_free,
+                barrier_every=agent.barrier_every,
             )
         n_models = _repriced(agent, market, n_models)
         is_asked = market.fallback is None
@@ -141,7 +144,7 @@ def play_round(
         else:
             feedback_buffer.enter_fallback(feedback, position_weights)
         if report is not None:
-            report(len(arrivals))
+            report(len(feedback.slates))
 
 
 class Recorder(Protocol):

@@ -65,11 +65,14 @@ ENTRIES: Mapping[str, AgentEntry] = {
         "exploration", "EpsilonGreedy", role="baseline", style=("#58ade4", "^"), layer=6
     ),
     "lin-ucb": AgentEntry("lin_ucb", "LinUCB"),
+    "floors": AgentEntry("floors", "ClassFloors"),
+    "adaptive-floors": AgentEntry("adaptive_floors", "AdaptiveFloors"),
     "offline-match": AgentEntry("plans", "OfflineMatch"),
     "user-rec": AgentEntry("plans", "UserRec"),
     "oracle": AgentEntry("ranking", "Oracle", role="bound", style=("#000000", "*"), layer=9),
     "state-oracle": AgentEntry("ranking", "StateOracle", role="bound"),
     "informed": AgentEntry("ranking", "Informed", role="bound"),
+    "triage": AgentEntry("floors", "Triage", role="bound"),
     "hindsight": AgentEntry("plans", "Hindsight", role="bound", style=("#585858", "p"), layer=10),
 }
 """Name of an agent → its entry. No class is imported here, so that reports of finished runs load no torch."""

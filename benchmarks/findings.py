@@ -34,8 +34,6 @@ _CELLS = (
 COMMANDS = {
     "closed-loop": "rimsim compare closed-loop --seeds 5 --agents relevance,rim-dual,rim-feedback,flat-budget,rim-ucb,"
     "epsilon-greedy,popularity,random,informed,state-oracle,oracle --frozen relevance,rim-feedback --no-certificate",
-    "cold-start": "rimsim compare cold-start --agents relevance,rim-feedback,rim-ucb,random --frozen none --seeds 5 "
-    "--no-certificate",
     "platforms": f"{_CELLS} --grid platform.model=bag-visits,ease-visits,factors-visits,als-visits",
     "truths": f"{_CELLS} --set consumer.hidden.seed=seed --grid consumer.truth=factors,bag,ease "
     "--grid consumer.hidden.rho=1,0.5,0",
@@ -95,14 +93,24 @@ PARTS = [
 CONTRASTS = dict.fromkeys(CELLS, WANTED) | dict.fromkeys(PRICES, BONUSES) | {"own-choice": PARTS}
 """Name of a sweep → the differences in its table."""
 UNDELIVERED = {"examined_shortfall": "undelivered", "utility": "utility"}
-"""Levels above the differences of agents with prices."""
+"""Levels before the differences of agents with prices."""
 BY_ORIGIN = {
     "organic_consumptions": "chosen freely",
     "consumptions": "from slates",
     "coverage": "coverage",
     "calibration_ratio": "predicted / actual",
 }
-"""Levels above the parts of retraining with free choice."""
+"""Levels before the parts of retraining with free choice."""
+SHOWN = dict.fromkeys(
+    PRICES, ("rim-feedback − flat-budget: undelivered", "rim-feedback − flat-budget: utility")
+) | {
+    "own-choice": tuple(
+        f"{part}: coverage" for part in ("retraining", "data", "selection", "feedback", "all")
+    )
+}
+"""Name of a sweep → the differences that its finding needs; Holm's method counts the others, too."""
+N_TABLES = {"closed-loop": 1, "prices-bonus": 2}
+"""Name of a comparison → how many of its tables its finding needs."""
 
 
 def run_of(name: str, out: Path) -> Run:
@@ -142,20 +150,31 @@ def levels(run: Run, names: Mapping[str, str], agents: Sequence[str] | None = No
     return TextTable("Means over late rounds and seeds", columns, rows)
 
 
+def joined(means: TextTable, differences: TextTable, shown: Sequence[str]) -> TextTable:
+    """Means and some differences of each point, in one table."""
+    places = [differences.columns.index(name) for name in shown]
+    means_of = {row[0]: row[1:] for row in means.rows}
+    absent = ("",) * (len(means.columns) - 1)
+    rows = tuple(
+        (row[0], *means_of.get(row[0], absent), *(row[place] for place in places)) for row in differences.rows
+    )
+    columns = (differences.columns[0], *means.columns[1:], *shown)
+    return TextTable(f"Means, then differences. {differences.title}", columns, rows)
+
+
 def table(name: str, out: Path) -> str:
     """Markdown of a table below its line of commit, date, machine, version and command."""
     run = run_of(name, out)
     if name in CONTRASTS:
         fields = sweep.swept_fields(sweep.sweep_table(run))
-        contrasts = claims(run, CONTRASTS[name])
-        tables = [matrix_table(contrasts, fields, "Late rounds, ± half a 95% interval")]
+        shown = matrix_table(claims(run, CONTRASTS[name]), fields, "Late rounds, ± half a 95% interval")
         if name in PRICES:
-            tables.insert(0, levels(run, UNDELIVERED))
+            shown = joined(levels(run, UNDELIVERED, ["rim-feedback", "flat-budget"]), shown, SHOWN[name])
         if name == "own-choice":
-            tables.insert(0, levels(run, BY_ORIGIN, ["relevance"]))
-        made = markdown(tables)
+            shown = joined(levels(run, BY_ORIGIN, ["relevance"]), shown, SHOWN[name])
+        made = markdown([shown])
     else:
-        made = markdown(comparison.result_tables(run))
+        made = markdown(comparison.result_tables(run)[: N_TABLES[name]])
     return f"{head(COMMANDS[name])}\n\n{made.strip()}\n"
 
 

@@ -26,6 +26,8 @@ SEEDS = 3
 SHOWN = ("return", "utility", "examined_shortfall", "coverage", "effective_items")
 AUDIENCE = ("offline-match", "user-rec")
 """Agents that decide for an audience as a whole."""
+AGENTS = [name for name, agent in BUILT_IN.items() if not getattr(agent, "needs_providers", False)]
+"""Built-in agents without the planner for providers, since no provider of these markets has needs."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Board:
     @property
     def agents(self) -> list[str]:
         """All that can play it."""
-        return [name for name in BUILT_IN if self.broadcast or name not in AUDIENCE]
+        return [name for name in AGENTS if self.broadcast or name not in AUDIENCE]
 
 
 HEAD = f"""\

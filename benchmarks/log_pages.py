@@ -14,13 +14,17 @@ ROOT = Path(__file__).resolve().parent.parent
 LOG = ROOT / "benchmarks" / "log"
 
 
+def commit() -> str:
+    """Short name of the commit that is checked out."""
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+
+
 def head(command: str) -> str:
     """Line above a table of the log: commit, date, machine, version and command."""
-    command_line = ["git", "rev-parse", "--short", "HEAD"]
-    commit = subprocess.run(command_line, cwd=ROOT, capture_output=True, text=True, check=True)
     machine = platform.processor() or platform.machine()
     today = dt.datetime.now(tz=dt.UTC).date()
-    return f"*Commit {commit.stdout.strip()}, {today}, {machine}, rimsim {rimsim.__version__}:* `{command}`"
+    return f"*Commit {commit()}, {today}, {machine}, rimsim {rimsim.__version__}:* `{command}`"
 
 
 def replace_table(page: Path, name: str, table: str) -> None:

@@ -7,23 +7,34 @@ run, which is a folder in ``runs``, or is played here.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import gymnasium
 import log_pages
 import numpy as np
 import pandas as pd
-from wrong_forecast import FORECASTS, course
 
 import rimsim  # noqa: F401  registers the environment
+from rimsim.agents import RimFeedback, market_for, play_round
+from rimsim.config import Seeds, find_scenario
 from rimsim.measures import mean_interval
 from rimsim.scenarios import compare, load_run
 from rimsim.scenarios.report import items, loop, prices
 from rimsim.scenarios.report.picture_tables import picture_tables
 
+if TYPE_CHECKING:
+    from rimsim.arrays import Floats
+    from rimsim.market import Arrivals, Slates
+
 FOLDER = log_pages.LOG / "pictures"
+FORECASTS = (0.5, 1.0, 1.5)
+"""Promised numbers of arrivals, as multiples of the expected number."""
+BATCH = 20
+"""Arrivals between two prices of the picture of wrong forecasts."""
 
 
 def by_round(rounds: pd.DataFrame, lines: Sequence[str], panels: Sequence[str], line: str) -> pd.DataFrame:
@@ -68,12 +79,38 @@ def campaigns(runs: Path) -> pd.DataFrame:
     return named[["panel", "line", "round", "delivered"]]
 
 
+class WatchedPrices(RimFeedback):
+    """``rim-feedback`` that keeps its prices after each batch."""
+
+    bonuses: list[Floats]
+
+    def act(self, arrivals: Arrivals) -> Slates:
+        """Serve, and keep the bonuses −v."""
+        slates = super().act(arrivals)
+        self.bonuses.append(-self.item_price)
+        return slates
+
+
+def mean_bonuses(forecast: float, *, hard: bool) -> Floats:
+    """Mean bonus −v of the guaranteed items after each batch of the second round, in units of c."""
+    config = find_scenario("closed-loop")
+    exposure = dataclasses.replace(config.exposure, beta=0.5, pace="clock", forecast=forecast, hard=hard)
+    agent = WatchedPrices()
+    market = market_for(agent, dataclasses.replace(config, rounds=2, exposure=exposure), seeds=Seeds.all(0))
+    while not market.done:
+        view = market.round_view()
+        agent.bonuses = []
+        play_round(market, agent, BATCH)
+    guaranteed = view.required > 0
+    return np.array([bonus[guaranteed].mean() for bonus in agent.bonuses]) / view.cost
+
+
 def wrong_forecast(_: Path) -> pd.DataFrame:
     """Mean bonus over a round under forecasts, in units of c: some minutes."""
     parts = []
     for hard in (False, True):
         for forecast in FORECASTS:
-            bonus = course(forecast, hard=hard).bonus
+            bonus = mean_bonuses(forecast, hard=hard)
             share = np.linspace(0, 100, len(bonus))
             parts.append(
                 pd.DataFrame({"hard": hard, "forecast": forecast, "arrivals": share, "bonus": bonus})

@@ -1,4 +1,4 @@
-"""Arrivals a second of every way through the market, and where the time goes: ``python benchmarks/speed.py``.
+"""Arrivals per second of every way through the market: ``python benchmarks/speed.py``.
 
 Clones of the users of made-up logs, a personalised GRU with Hawkes-Poisson intensities, five visits a user at most,
 the ledger on; CPU seconds on one core, medians of several rounds. The first run fits the models, minutes; they are
@@ -38,7 +38,6 @@ from speed_paths import (
     vector,
 )
 from speed_peers import peer_python, sardine, yardsticks
-from speed_stages import STAGES, Sampler
 from speed_tables import Report, peak_memory, reset_peak, resident_memory
 
 from rimsim.agents import make_agent
@@ -46,9 +45,7 @@ from rimsim.config import find_scenario
 from rimsim.intensity import GRU, RIM, UserStates
 from rimsim.intensity.contract import BLOCK
 from rimsim.market import Market
-from rimsim.scenarios.runs.arms import Arm, StudyOptions
 from rimsim.scenarios.runs.files import write_table
-from rimsim.scenarios.study.play import run_arm
 
 if TYPE_CHECKING:
     from rimsim.config import ScenarioConfig
@@ -102,8 +99,6 @@ def main() -> None:
         return
     paths(report, sizes, options.repeats)
     beside(report, sizes, options.repeats, peers=options.peers)
-    stages(report, sizes, options.repeats)
-    whole(report, sizes[-1])
     yardstick(report, sizes, options.repeats)
     growth(report)
     report.say(f"Saved in {out}.")
@@ -223,7 +218,12 @@ def processes(report: Report, repeats: int) -> None:
     rows: list[dict[str, object]] = []
     # Under ``hp`` an arrival takes the least time, so that a wake weighs most.
     for model in ("hp", find_scenario("closed-loop").platform.model):
-        for way in ("engine", "single environment", *(f"vector environment, {copies}" for copies in COPIES)):
+        for way in (
+            "engine",
+            "engine, whole round",
+            "single environment",
+            *(f"vector environment, {copies}" for copies in COPIES),
+        ):
             pairs = []
             for number in range(repeats + 1):
                 order = (False, True) if number % 2 else (True, False)
@@ -249,69 +249,6 @@ def processes(report: Report, repeats: int) -> None:
                 }
             )
     report.table("processes", "An hourly process that changes nothing, closed-loop", rows)
-
-
-def stages(report: Report, sizes: tuple[tuple[int, int], ...], repeats: int) -> None:
-    """Share of CPU time by stage; µs are shares of the time without the sampler."""
-    rows: list[dict[str, object]] = []
-    for users, items in sizes:
-        config = scenario(users, items, rounds=2 * repeats + 1)
-        for way in ("single environment", "engine"):
-            for name in AGENTS:
-                sampler = Sampler()
-                if way == "engine":
-                    engine(config, name, 2 * repeats + 1, sampler)
-                    rate = _rate(engine(config, name, repeats + 1)[1:])
-                else:
-                    for seed in range(2 * repeats):
-                        single(config, name, seed, sampler)
-                    rate = _rate([single(config, name, seed) for seed in range(repeats)])
-                shares = sampler.shares()
-                row: dict[str, object] = {
-                    "items": f"{items:,}",
-                    "way": way,
-                    "agent": name,
-                    "µs an arrival": 1e6 / rate,
-                }
-                row["scoring + top-k, %"] = 100 * (shares["scoring"] + shares["top-k"])
-                for stage in STAGES:
-                    if stage not in {"prices", "round's ends", "measures", "tracking"}:
-                        row[f"{stage}, %"] = 100 * shares[stage]
-                rows.append(row)
-    report.table("stages", "Where the time of serving goes", rows)
-
-
-def whole(report: Report, size: tuple[int, int]) -> None:
-    """A whole arm of a comparison: prices, measures, certificates, ledger and event files, by stage."""
-    rows: list[dict[str, object]] = []
-    rounds = 3
-    config = scenario(*size, rounds=rounds)
-    arrivals = rounds * (config.arrivals.per_round or 0)
-    for name in AGENTS:
-        with tempfile.TemporaryDirectory() as folder:
-            arm = Arm(
-                config=config,
-                agent=name,
-                name=name,
-                seed=0,
-                folder=Path(folder),
-                options=StudyOptions(),
-            )
-            sampler = Sampler()
-            start = time.process_time()
-            with sampler:
-                run_arm(arm, lambda _: None)
-            took = time.process_time() - start
-        row: dict[str, object] = {
-            "agent": name,
-            "arrivals / CPU s": arrivals / took,
-            "s a round": took / rounds,
-        }
-        for stage, share in sampler.shares().items():
-            row[f"{stage}, µs"] = 1e6 * share * took / arrivals
-        rows.append(row)
-    users, items = size
-    report.table("whole", f"A whole arm of a comparison, {users:,} × {items:,}, µs an arrival by stage", rows)
 
 
 def yardstick(report: Report, sizes: tuple[tuple[int, int], ...], repeats: int) -> None:

@@ -8,8 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Generator
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -124,28 +123,20 @@ def chooser(name: str, inner: MarketEnv) -> Chooser:
     return choose
 
 
-def single(
-    config: ScenarioConfig, name: str, seed: int, watch: AbstractContextManager[Any] | None = None
-) -> Played:
+def single(config: ScenarioConfig, name: str, seed: int) -> Played:
     """One round through ``gymnasium.make``, slates chosen from the observation alone."""
     made = gymnasium.make("RIMMarket-v0", scenario="closed-loop", rounds=1, settings=settings(config))
-    return _through(made, name, seed, watch)
+    return _through(made, name, seed)
 
 
 def built_in(scenario: str, name: str, seed: int) -> tuple[Played, int]:
     """One round of a built-in scenario on the embedded log, and its number of items."""
     made = gymnasium.make("RIMMarket-v0", scenario=scenario, rounds=1)
     inner: MarketEnv = made.unwrapped  # type: ignore[assignment]  # as below
-    return _through(made, name, seed, None), inner.n_items
+    return _through(made, name, seed), inner.n_items
 
 
-def _through(
-    env: gymnasium.Env[Any, Any],
-    name: str,
-    seed: int,
-    watch: AbstractContextManager[Any] | None,
-    steps_at_most: float = math.inf,
-) -> Played:
+def _through(env: gymnasium.Env[Any, Any], name: str, seed: int, steps_at_most: float = math.inf) -> Played:
     inner: MarketEnv = env.unwrapped  # type: ignore[assignment]  # gymnasium.make's type is any environment
     seen, _ = env.reset(seed=seed)
     choose = chooser(name, inner)
@@ -155,11 +146,10 @@ def _through(
     emptied = 0
     is_over = False
     start = time.process_time()
-    with watch or nullcontext():
-        while not is_over and steps < steps_at_most:
-            seen, _, is_over, _, info = env.step(choose(seen))
-            steps += 1
-            emptied += info["market"]["emptied"]
+    while not is_over and steps < steps_at_most:
+        seen, _, is_over, _, info = env.step(choose(seen))
+        steps += 1
+        emptied += info["market"]["emptied"]
     took = time.process_time() - start
     _expect(
         "exposures and empty positions", int((ledger.item >= 0).sum()) + emptied, steps * inner.config.slate
@@ -200,41 +190,43 @@ class Hourly:
 
 
 def closed_loop(way: str, model: str, *, hourly: bool) -> Played:
-    """A round of the built-in scenario without its end, with or without an hourly process."""
+    """A round of the built-in scenario, with or without an hourly process.
+
+    A whole round has its prices and its end; the others are serving alone.
+    """
     changes: dict[str, object] = {
         "platform.model": model,
         "processes": [f"{__file__}:Hourly"] if hourly else [],
     }
     if way == "engine":
         return engine(override(find_scenario("closed-loop"), changes | {"rounds": 1}), "relevance", 1)[0]
+    if way == "engine, whole round":
+        played = engine(override(find_scenario("closed-loop"), changes | {"rounds": 2}), "relevance", 1)[0]
+        return replace(played, seconds=played.prices + played.seconds + played.ends)
     if way == "single environment":
         env = gymnasium.make("RIMMarket-v0", scenario="closed-loop", rounds=1, settings=changes)
-        return _through(env, "random", 0, None, 1_900)
+        return _through(env, "random", 0, 1_900)
     copies = int(way.rsplit(maxsplit=1)[-1])
     return _together(changes, "random", 0, copies, 1_900 if copies < 64 else 500)
 
 
-def engine(
-    config: ScenarioConfig, name: str, rounds: int, watch: AbstractContextManager[Any] | None = None
-) -> list[Played]:
+def engine(config: ScenarioConfig, name: str, rounds: int) -> list[Played]:
     """Rounds of the batch engine; prices and the ends of rounds are timed apart."""
     agent: Agent = _KeptPrices(spend=False) if name == "rim-dual" else make_agent(name)
     market = Market(config)
     played = []
     while market.round < rounds and not market.done:
         n = market.n_arrivals
-        number = market.round
         ledger = market.ledger
         started = time.process_time()
         agent.begin_round(market.round_view())
         ready = time.process_time()
-        with watch if watch is not None and number else nullcontext():
-            while market.served < n:
-                arrivals = market.next_arrivals(BLOCK, in_waves=True)
-                slates = agent.act(arrivals)
-                if market.served + len(arrivals) == n:
-                    break
-                market.serve(arrivals, slates)
+        while market.served < n:
+            arrivals = market.next_arrivals(BLOCK, in_waves=True, ahead=True)
+            slates = agent.act(arrivals)
+            if market.served + len(arrivals) == n:
+                break
+            market.serve(arrivals, slates)
         solved = time.process_time()
         market.serve(arrivals, slates)
         ended = time.process_time()

@@ -8,14 +8,16 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import gymnasium
+import yaml
 from docutils.nodes import SkipNode, reference, row, table
 from latex2mathml.converter import convert
 from sphinx.util.logging import getLogger
 
 import rimsim
+from rimsim.scenarios.report import charts
 from rimsim.scenarios.report.html import html
 
 if TYPE_CHECKING:
@@ -31,10 +33,12 @@ author = "the authors of rimsim"
 copyright = "the authors of rimsim; MIT licence"  # noqa: A001  # Sphinx's own name
 version = release = rimsim.__version__
 
-sys.path.insert(0, str(Path(__file__).parent / "_extensions"))
+sys.path[:0] = [str(Path(__file__).parent / "_extensions"), str(Path(__file__).parent.parent / "tools")]
+import pictures  # noqa: E402  # a script beside this folder
+
 extensions = [
     "myst_nb",
-    "object_pages",
+    "package_pages",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.napoleon",
@@ -47,10 +51,7 @@ suppress_warnings = [
     "autosummary.import_cycle",  # a page with several packages
 ]
 
-# The benchmark log lies beside the scripts that write it; Sphinx reads only what is in this folder.
 HERE = Path(__file__).parent
-shutil.rmtree(HERE / "log", ignore_errors=True)
-shutil.copytree(HERE.parent / "benchmarks" / "log", HERE / "log")
 
 # The notebook is run when the site is built, as the examples are.
 (HERE / "notebook").mkdir(exist_ok=True)
@@ -60,6 +61,9 @@ nb_execution_in_temp = True
 nb_execution_raise_on_error = True
 nb_execution_timeout = 600
 nb_output_stderr = "remove"  # warnings name folders of the machine
+
+# Pictures for a phone.
+NARROW = HERE / "_static" / "narrow"
 
 # The page of a run, to which the landing page leads.
 (HERE / "report").mkdir(exist_ok=True)
@@ -72,15 +76,8 @@ myst_enable_extensions = ["colon_fence", "dollarmath"]
 # Formulas are MathML, which browsers set by themselves: no script, no font and no network, neither here nor there.
 html_math_renderer = "mathml"
 
-# Words that readers search for, by page: entries of the index come first among the results.
-SOUGHT = {
-    "compared": ("simulator", "RecSim", "T-RECS"),
-    "guarantees": ("exposure fairness", "provider fairness", "minimum impressions"),
-    "index": ("marketplace", "recommender simulator"),
-    "loop": ("feedback loop", "popularity bias", "filter bubble", "echo chamber"),
-    "results": ("popularity bias", "exposure fairness", "filter bubble"),
-    "two-sides": ("two-sided marketplace", "marketplace"),
-}
+# Subjects that readers search for, by page and section: entries of the index come first among the results.
+SOUGHT: dict[str, list[str]] = yaml.safe_load((HERE / "search.yaml").read_text(encoding="utf-8"))
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
@@ -122,7 +119,7 @@ OFTEN = {
     "ArrayLike": "numpy.typing.ArrayLike",
     **dict.fromkeys(("Bools", "Float32s", "Floats", "Ints"), "numpy.typing.NDArray"),
 }
-autosummary_generate = False  # docs/_extensions/object_pages.py writes the pages
+autosummary_generate = False  # docs/_extensions/package_pages.py lists the names
 maximum_signature_line_length = 80
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
@@ -132,7 +129,7 @@ sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "gallery",
     "filename_pattern": r"\.py$",
-    "ignore_pattern": r"(ppo|shop)\.py$",  # minutes: docs/learning.md has its table
+    "ignore_pattern": r"(ppo|sellers|shop)\.py$",  # minutes: docs/learning.md has its table
     "within_subsection_order": "ExampleTitleSortKey",
     "abort_on_example_error": True,
     "download_all_examples": False,
@@ -211,26 +208,43 @@ def _report(app: Sphinx) -> None:
 def _for_site(_app: Sphinx, name: str, source: list[str]) -> None:
     """Turn links to folders into those of the site, pictures into figures with captions, and add entries of the index.
 
-    GitHub follows links to ``benchmarks/log`` and ``examples``, of which the site has pages, and shows pictures without
-    captions.
+    GitHub follows links to ``examples``, of which the site has pages, and shows pictures without captions. The site
+    names files of the benchmark log, because only the repository has them.
     """
-    here, there = ("../../docs/", "../") if name.startswith("log/") else ("../benchmarks/log/", "log/")
-    text = source[0].replace(f"]({here}", f"]({there}").replace("](../examples)", "](gallery/index.rst)")
+    text = _without_log(source[0]).replace("](../examples)", "](gallery/index.rst)")
     text = text.replace("](../examples/notebook.ipynb)", "](notebook/report.ipynb)")
-    if name in SOUGHT:
-        text += f"\n\n```{{index}} {', '.join(f'!{words}' for words in SOUGHT[name])}\n```\n"
+    for place, words in SOUGHT.items():
+        page, _, anchor = place.partition("#")
+        if page == f"{name}.md":
+            text = _with_index(text, anchor, words)
     source[0] = re.sub(
         r"^!\[([^\]]+)\]\(([^)]+)\)$", r":::{figure} \2\n:alt: \1\n\n\1\n:::\n", text, flags=re.MULTILINE
     )
 
 
+def _without_log(text: str) -> str:
+    """Page whose links to the benchmark log are names of its files in the repository."""
+    path = r"(?:\.\./)?(benchmarks/log/[\w-]+\.md)(?:#[^)]*)?"
+    text = re.sub(rf"\(\[([^\]]+)\]\({path}\)", r"(\1: `\2`", text)
+    return re.sub(rf"\[([^\]]+)\]\({path}\)", r"\1 (`\2`)", text)
+
+
+def _with_index(text: str, anchor: str, words: list[str]) -> str:
+    """Page with entries of the index below one of its headings, by default its title."""
+    entry = f"\n\n```{{index}} {', '.join(f'!{word}' for word in words)}\n```\n"
+    for heading in re.finditer(r"^#+ (.+)$", text, flags=re.MULTILINE):
+        title = re.sub(r"[^\w\- ]", "", heading[1].lower()).strip().replace(" ", "-")
+        if anchor in {"", title}:
+            return text[: heading.end()] + entry + text[heading.end() :]
+    raise ValueError(f"search.yaml: {anchor}: no such heading. Write the anchor of a heading of the page")
+
+
 def _for_inclusion(_app: Sphinx, path: Path, _page: str, text: list[str]) -> None:
-    """Complete files from outside of this folder: release notes with the changes since, links to a part of the page."""
+    """Complete the release notes with the changes since the last version."""
     if path.name == "CHANGELOG.md":
         mark = "<!-- towncrier release notes start -->\n"
-        text[0] = text[0].replace(mark, f"{mark}\n{_unreleased()}").replace("](benchmarks/log/", "](log/")
-    if path.name == "CONTRIBUTING.md":
-        text[0] = text[0].replace("](changes/README.md)", "](#changes-since-the-last-version)")
+        text[0] = text[0].replace(mark, f"{mark}\n{_unreleased()}")
+        text[0] = _without_log(text[0])
 
 
 def _unreleased() -> str:
@@ -239,6 +253,33 @@ def _unreleased() -> str:
     return subprocess.run(
         [*command, "--dir", str(HERE.parent)], check=True, capture_output=True, text=True
     ).stdout
+
+
+def _narrow_pictures(_app: Sphinx) -> None:
+    """Draw the pictures of the pages for a phone, with panels below each other."""
+    NARROW.mkdir(exist_ok=True)
+    for name, picture in pictures.PICTURES.items():
+        if picture.ending == ".svg" and not name.endswith("-narrow"):
+            with charts.style(charts.NARROW):
+                figure, _ = pictures.drawn(name)
+                charts.wrap_labels(figure)
+                figure.savefig(NARROW / f"{name}.svg", metadata={"Date": None})
+
+
+def _for_phones(
+    app: Sphinx, name: str, _template: str, context: dict[str, Any], _tree: document | None
+) -> None:
+    """Show the narrow drawing of a picture where the window is narrow."""
+    folder = "../" * name.count("/") + "_static/narrow"
+
+    def with_source(image: re.Match[str]) -> str:
+        if not (NARROW / f"{image[1]}.svg").is_file():
+            return image[0]
+        source = f'<source media="(max-width: 46em)" srcset="{folder}/{image[1]}.svg">'
+        return f"<picture>{source}{image[0]}</picture>"
+
+    if "body" in context and app.builder.format == "html":
+        context["body"] = re.sub(r'<img [^>]*_images/([\w-]+)\.svg"[^>]*>', with_source, context["body"])
 
 
 def _cards(app: Sphinx, doctree: document) -> None:
@@ -294,6 +335,8 @@ def setup(app: Sphinx) -> None:
     app.add_html_math_renderer("mathml", (_formula, None), (_formula, None))
     app.connect("autodoc-process-docstring", _whole, priority=400)
     app.connect("builder-inited", _report, priority=400)  # before the examples
+    app.connect("builder-inited", _narrow_pictures)
+    app.connect("html-page-context", _for_phones)
     app.connect("source-read", _for_site)
     app.connect("include-read", _for_inclusion)
     app.connect("doctree-read", _cards)

@@ -433,8 +433,15 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         entered into the outcome of the step.
         """
         opened = self.market.open
-        self._keep_last()
-        opened.queue.open_stretch()
+        last_row = self._stock.observed.last_row
+        step = _Step(opened, int(last_row[0]), *opened.known_place(last_row[0]))
+        columns = opened.columns
+        try:
+            opened.queue.open_stretch()
+        finally:
+            if opened.columns is not columns:  # a process may have changed the scores of the last step
+                self._last = step
+                last_row[0] = -1
         if self._stepped is None or self._stepped.columns is not opened.columns:
             row = self._row
             outcome["status"] = NOT_SCORED
@@ -443,10 +450,7 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
             outcome["shortfall"] = self._stock.observed.undelivered[0]
 
     def _keep_last(self) -> None:
-        """Keep the last step's scores.
-
-        A process may change them when the clock goes on.
-        """
+        """Keep the last step's scores, which a process may change."""
         last_row = self._stock.observed.last_row
         if last_row[0] >= 0:
             self._last = self._compiled_step(int(last_row[0]))

@@ -1,7 +1,7 @@
 """rimsim: a simulator of a recommendation market with guaranteed exposure.
 
-Importing rimsim registers the Gymnasium environment ``RIMMarket-v0``. The names in ``__init__.pyi``, torch, pandas and
-other packages are imported when they are first used.
+Importing rimsim registers the Gymnasium environments ``RIMMarket-v0``, ``RIMSellers-v0`` and ``RIMSellersHidden-v0``.
+The names in ``__init__.pyi``, torch, pandas and other packages are imported when they are first used.
 """
 
 from __future__ import annotations
@@ -22,3 +22,5 @@ if "RIMMarket-v0" not in registry:  # importing rimsim twice must not warn
         entry_point="rimsim.envs.market:MarketEnv",
         vector_entry_point=vector_entry_point,
     )
+    register(id="RIMSellers-v0", entry_point="rimsim.agents.round_policy:sellers_env")
+    register(id="RIMSellersHidden-v0", entry_point="rimsim.agents.round_policy:sellers_hidden_env")

@@ -19,7 +19,6 @@ from pathlib import Path
 from types import CodeType
 from typing import Any
 
-from rimsim.declarations import require_module
 from rimsim.entry_points import place_of
 from rimsim.errors import ConfigError, ModelError, RimsimError, nearest, nearest_file, one_line, refuse
 from rimsim.session import SESSION, session_object
@@ -49,7 +48,7 @@ def imported(location: str, kind: str, of: type | None = None) -> Any:
     if source.endswith(".py") and not Path(source).is_file():
         raise ConfigError(f"{kind} {location!r}: there is no file {source!r}.{nearest_file(Path(source))}")
     if not source.endswith(".py"):
-        require_module(source, name, f"{kind} {location!r}")
+        _require_module(source, name, f"{kind} {location!r}")
     try:
         module = _from_file(Path(source)) if source.endswith(".py") else importlib.import_module(source)
     except Exception as error:  # a file of the user can raise any exception when it is imported
@@ -66,6 +65,19 @@ def imported(location: str, kind: str, of: type | None = None) -> Any:
         problem = f"found a {type(plug).__name__}"
         refuse(ConfigError, f"{kind} {location!r}", problem, f"a {of.__name__} ({source} has {offered})")
     return plug
+
+
+def _require_module(module: str, name: str, origin: str) -> None:
+    """Refuse a module that is not installed."""
+    try:
+        is_there = importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError, AttributeError):
+        is_there = False
+    if is_there:
+        return
+    file = Path(f"{module.replace('.', '/')}.py")
+    hint = f"Did you mean {file}:{name}?" if file.is_file() else "Give a class of your own as file.py:Class"
+    raise ConfigError(f"{origin}: there is no module {module!r}. {hint}")
 
 
 def _sibling(path: Path, error: Exception) -> str:

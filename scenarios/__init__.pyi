@@ -1,3 +1,4 @@
+from .boards import leaderboard as leaderboard
 from .kinds.backtest import Backtest as Backtest
 from .kinds.backtest import backtest as backtest
 from .kinds.backtest import load_backtest as load_backtest

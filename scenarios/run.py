@@ -48,7 +48,7 @@ class Run(RunFolder):
         return text(self.report())
 
     def draw(self) -> list[Path]:
-        """Write the pictures of the report and return their paths."""
+        """Write all pictures of the report and return their paths."""
         from rimsim.scenarios.report.charts import draw  # noqa: PLC0415  # Matplotlib is slow to import
 
         return draw(self.report().plots, self.folder / "pictures")

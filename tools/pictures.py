@@ -130,6 +130,16 @@ def name_lines(ax: Axes, colours: Mapping[str, str], names: Mapping[str, str]) -
     labels.label_ends(ax, ends, {names[key]: colour for key, colour in colours.items()})
 
 
+def row_or_column(
+    title: str, caption: str, height: float, n_panels: int, *, share_y: bool = False
+) -> tuple[Figure, Sequence[Axes]]:
+    """Figure and panels next to each other, or below each other where the figure is narrow."""
+    is_narrow = charts.columns(n_panels) == 1
+    figure = charts.frame(title, caption, 0.875 * n_panels * height if is_narrow else height)
+    shape = (n_panels, 1) if is_narrow else (1, n_panels)
+    return figure, figure.subplots(*shape, sharey=share_y)
+
+
 def at(curves: pd.DataFrame, panel: str, line: str, number: int) -> float:
     """Mean of a line in a round."""
     rows = curves[(curves["panel"] == panel) & (curves["line"] == line) & (curves["round"] == number)]
@@ -147,12 +157,12 @@ def coverage() -> Figure:
         "relevance": "retrained",
     }
     colours = {"relevance-frozen": GREY, "rim-feedback": VERMILION, "relevance": BLUE}
-    figure = charts.frame(
+    figure, (shown, taken) = row_or_column(
         f"Retrained, this recommender shows {last_share} of the films in round {last}, and {first_share} in round 0",
         "Embedded MovieLens log, 30 rounds, 5 seeds; bands: 95% intervals.",
-        5.6 if charts.columns(2) == 1 else 3.2,
+        3.2,
+        2,
     )
-    shown, taken = figure.subplots(*((2, 1) if charts.columns(2) == 1 else (1, 2)))
     panels = (
         (shown, "coverage", 100, "Items of the catalogue that are shown, %"),
         (taken, "utility", 1, "Items taken per slate of ten"),
@@ -219,19 +229,19 @@ def two_sides_floors() -> Figure:
     lowest = min(providers_alive[key] for key in half)
     cost = np.mean([costs[key] for key in half])
     providers = "all" if lowest == 1 else f"{per_cent(lowest)} of the"
-    figure = charts.frame(
+    figure, axes = row_or_column(
         f"A floor of half the uniform exposure keeps {providers} providers and costs users {per_cent(-cost / 100)} of "
         "their welfare",
         "Learner with slope 0, not the default. rim-feedback minus relevance. Threshold: exposure below which a "
         "provider leaves. Bars: 95% intervals.",
         3.0,
+        3,
     )
     columns = (
         (2, "welfare, 30 rounds, %"),
         (3, "welfare, last 5 rounds, %"),
         (5, "providers alive, %"),
     )
-    axes = figure.subplots(1, 3)
     for ax, (column, title) in zip(axes, columns, strict=True):
         for place, (threshold, colour) in enumerate(zip("012", (BLUE, AMBER, VERMILION), strict=True)):
             of_threshold = [row for row in rows[1:] if row[0] == threshold]
@@ -325,13 +335,14 @@ def two_sides() -> Figure:
     lost = {agent: 1 - at(curves, "providers_alive", agent, last) for agent in ("relevance", "rim-feedback")}
     shares = {agent: per_cent(share) if share > 0 else "none" for agent, share in lost.items()}
     colours = {name: look.colour for name, look in charts.styles(curves["line"].unique()).items()}
-    figure = charts.frame(
+    figure, axes = row_or_column(
         f"Under relevance {shares['relevance']} of the providers leave, under rim-feedback {shares['rim-feedback']}",
         "Scenario two-sided, 30 rounds, 5 seeds; bands: 95% intervals.",
         3.0,
+        3,
     )
     panels = (("providers_alive", "%"), ("user_welfare", "per round"), ("items_sold", "%"))
-    for ax, (metric, unit) in zip(figure.subplots(1, 3), panels, strict=True):
+    for ax, (metric, unit) in zip(axes, panels, strict=True):
         bands(ax, curves[curves["panel"] == metric], colours, 100 if unit == "%" else 1)
         ax.set_ylim(0, None)
         ax.set_title(f"{MEASURES[metric].title}, {unit}", fontsize=11)
@@ -372,13 +383,14 @@ def wrong_forecast() -> Figure:
     means = courses.groupby(["hard", "forecast"])["bonus"].mean()
     highest = courses["forecast"].max()
     factor = min(means[hard, highest] / means[hard, 1.0] for hard in (False, True))
-    figure = charts.frame(
+    figure, axes = row_or_column(
         f"A forecast {highest:g} times too high raises the mean bonus {factor:.1f} times, "
         "with soft and hard guarantees",
         "Mean bonus of an item in units of c, rim-feedback paced by the clock, second round of closed-loop, seed 0.",
         3.2,
+        2,
+        share_y=True,
     )
-    axes = figure.subplots(1, 2, sharey=True)
     for ax, hard in zip(axes, (False, True), strict=True):
         for forecast, colour in zip((0.5, 1.0, 1.5), (BLUE, GREY, VERMILION), strict=True):
             course = courses[(courses["hard"] == hard) & (courses["forecast"] == forecast)]

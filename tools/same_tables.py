@@ -33,7 +33,7 @@ from typing import TypeAlias
 HERE = Path(__file__).resolve().parent.parent
 FIRST = "ba3cc4b"
 _FITS = (
-    "a full fit of bag, gru, graph, transformer is a sampled fit with all items: scores move by 5e-7 relative, with "
+    "a full fit of bag, gru, transformer is a sampled fit with all items: scores move by 5e-7 relative, with "
     "transformer by 2e-5, and so do choices where two items nearly tie"
 )
 _ROWS = "a floor is a requirement row with one item: prices of groups, campaigns and caps are solved with the floors"
@@ -108,7 +108,6 @@ VARIANTS: dict[str, tuple[str, str, tuple[str, ...]]] = {
         (*SMALL, "platform.model=popularity-hawkes", "arrivals.max_visits=3"),
     ),
     "mark-alone": ("cold-start", FEW, (*SMALL, "platform.model=gru")),
-    "graph": ("no-retrain", "relevance", (*SMALL, "platform.model=graph-ema", "platform.retrain=true")),
     "ease": ("closed-loop", FEW, (*SMALL, "platform.model=ease-visits")),
     "als": ("closed-loop", FEW, (*SMALL, "platform.model=als-hp")),
     "factors": ("closed-loop", FEW, (*SMALL, "platform.model=factors-visits")),

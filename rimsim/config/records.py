@@ -449,6 +449,9 @@ class ProvidersConfig:
     """
     options: Options = ()
     """viability: `{decay: 0.9, per_exposure: 0.1, threshold: 0, …}`. Your own: its options by name."""
+    fee: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    """Fee in consumptions that each provider who stays pays per round. The measure `objective` adds the fees to the
+    consumptions."""
 
 
 @dataclass(frozen=True, config=STRICT)

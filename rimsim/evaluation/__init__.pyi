@@ -10,3 +10,7 @@ from .off_policy import Chances as Chances
 from .off_policy import Estimate as Estimate
 from .off_policy import LoggedSlates as LoggedSlates
 from .off_policy import estimated as estimated
+from .provider_bound import ProviderBound as ProviderBound
+from .provider_bound import ProviderTask as ProviderTask
+from .provider_bound import bound_at as bound_at
+from .provider_bound import provider_bound as provider_bound

@@ -36,8 +36,6 @@ from .registry import judged as judged
 from .registry import load as load
 from .selection.auto import AutoConfig as AutoConfig
 from .selection.auto import RankedModel as RankedModel
-from .sequence.graph_convolution import GraphConvolution as GraphConvolution
-from .sequence.graph_convolution import GraphConvolutionConfig as GraphConvolutionConfig
 from .sequence.gru import GRU as GRU
 from .sequence.gru import GRUConfig as GRUConfig
 from .sequence.transformer import Transformer as Transformer

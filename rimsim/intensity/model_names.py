@@ -21,7 +21,6 @@ MARKS = (
     "gru",
     "als",
     "bpr",
-    "graph",
     "transformer",
 )
 """Names of models of p(y|x)."""
@@ -42,8 +41,3 @@ def unknown_model(name: str, registered: tuple[str, ...] = (), field: str = "mod
     return ConfigError(
         f"{field} {name!r} is unknown.{nearest(name, known_names)} To use a model of your own, give file.py:Name."
     )
-
-
-def is_model(name: str) -> bool:
-    """True for a shipped or an installed name."""
-    return name in BUILT_IN or name in places("models")

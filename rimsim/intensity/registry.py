@@ -28,7 +28,6 @@ from rimsim.intensity.persistence import load as load_imported
 from rimsim.intensity.popularity import Popularity, Returning
 from rimsim.intensity.product import RIM
 from rimsim.intensity.selection.auto import CANDIDATES, RankedModel, SelectedModel, ranked
-from rimsim.intensity.sequence.graph_convolution import GraphConvolution, GraphConvolutionConfig
 from rimsim.intensity.sequence.gru import GRU, GRUConfig
 from rimsim.intensity.sequence.transformer import Transformer, TransformerConfig
 from rimsim.intensity.sets.bag import Bag
@@ -93,7 +92,6 @@ _SHIPPED: dict[str, _Entry] = {
     "gru": _Entry(GRU, thorough=GRUConfig(width=128, learning_rate=0.01, ahead=_AHEAD, sampled=_SAMPLED)),
     "als": _Entry(MatrixFactorization, fixed=(("algorithm", "als"),)),
     "bpr": _Entry(MatrixFactorization, fixed=(("algorithm", "bpr"),)),
-    "graph": _Entry(GraphConvolution, thorough=GraphConvolutionConfig(ahead=_AHEAD, sampled=_SAMPLED)),
     "transformer": _Entry(
         Transformer, thorough=TransformerConfig(epochs=16, dropout=0.2, ahead=_AHEAD, sampled=_SAMPLED)
     ),

@@ -1,6 +1,14 @@
 from .closed_round import ClosedRound as ClosedRound
+from .closed_round import Round as Round
 from .consumers.contract import World as World
 from .market import Market as Market
+from .providers import Changes as Changes
+from .providers import Offer as Offer
+from .providers import Provider as Provider
+from .providers import ProviderNeeds as ProviderNeeds
+from .providers import ProviderView as ProviderView
+from .providers import Roster as Roster
+from .providers import RoundOutcome as RoundOutcome
 from .records import Arrivals as Arrivals
 from .records import Feedback as Feedback
 from .records import Needs as Needs

@@ -141,13 +141,15 @@ class Clock(simpy.Environment):
         self.turn = self.event()
         return self.turn
 
-    def resume(self) -> None:
-        """Let the clock go on after the market's turn."""
-        if self.turn is not None:
-            turn = self.turn
+    def end_turn(self, tick: int, rank: int) -> None:
+        """Let the clock go on, and trigger the turn's event."""
+        turn = self.turn
+        if turn is not None:
             self._now = self.tick
             self.turn = None
-            turn.succeed()
+            turn._ok = True  # noqa: SLF001  # as Event.succeed does, which schedules for the present instant only
+            turn._value = None  # noqa: SLF001
+            self.schedule_at(turn, tick, rank)
 
     def run_to_turn(self) -> None:
         """Process events until the market must act."""
@@ -298,21 +300,24 @@ class ArrivalQueue:
         """By slot, rows that arrived and wait for an earlier visit of the same user."""
         self._ready: list[int] = []
         """A heap of the first held row of each slot that is not busy."""
+        self._ahead: list[int] = []
+        """Rows after the open stretch that the last call of :meth:`take` returned."""
+        self._n_before = self._visits.served
+        """Number of visits served before the round."""
         clock.follow(self)
         self.arrivals = clock.process(self._arrive())
         """Process of the round's arrivals, which ends when all have been served."""
 
     def _arrive(self) -> Generator[simpy.Event]:
         """Visitors arrive, in stretches up to the next event."""
-        n_before = self._visits.served
+        if self._tick:
+            yield Moment(self._clock, self._tick[0], Rank.ARRIVAL)
         while self.served < len(self._tick):
-            yield Moment(self._clock, self._tick[self.served], Rank.ARRIVAL)
             self.state.n_open[0] = max(
-                min(self._first_at(self._clock.next_tick), self._visits.next_stop() - n_before),
+                min(self._first_at(self._clock.next_tick), self._visits.next_stop() - self._n_before),
                 self.served + 1,
             )
-            yield self._clock.wait_for_market()
-            self._visits.note(n_before + self.served)
+            yield self._clock.wait_for_market()  # it goes off when the first visitor of the next stretch arrives
 
     def _first_at(self, tick: int) -> int:
         """First row that arrives at a tick or later."""
@@ -350,22 +355,36 @@ class ArrivalQueue:
 
         Nothing changes if arrivals of the stretch are not served yet.
         """
-        served = self.served
-        if served == self.state.n_open[0] and served < len(self._tick):
-            self._clock.resume()
+        if self.state.n_served[0] == self.state.n_open[0] < len(self._tick):
+            self.end_stretch()
             self._clock.run_to_turn()
 
-    def take(self, limit: int, barrier_every: int | None = None, *, in_waves: bool = False) -> Ints:
+    def end_stretch(self) -> None:
+        """Count the visits of a served stretch, and go on."""
+        served = self.served
+        self._visits.note(self._n_before + served)
+        if 0 < served < len(self._tick):
+            self._clock.end_turn(self._tick[served], Rank.ARRIVAL)
+        else:
+            self._clock.end_turn(self._clock.tick, Rank.PROCESS)
+
+    def take(
+        self, limit: int, barrier_every: int | None = None, *, in_waves: bool = False, ahead: bool = False
+    ) -> Ints:
         """Rows of the next arrivals, which now wait for slates.
 
         Args:
             in_waves: If true, other users go before the later visits of a user who waits for a slate.
+            ahead: If true, rows of later stretches follow, up to a user's second visit. They wait for slates only after
+                :meth:`hand_out_ahead`.
 
         Raises:
             MarketError: If the next arrivals must wait for arrivals that have not been served.
         """
         self.open_stretch()
         barrier = int(self.state.n_open[0])
+        if ahead and barrier - self.served < limit:
+            in_waves = False  # a visit that a wave holds back would keep the next stretch from opening
         if barrier_every is not None:
             barrier = min(barrier, (self.served // barrier_every + 1) * barrier_every)
         rows, is_blocked = self._take_held(limit, in_waves=in_waves)
@@ -376,9 +395,43 @@ class ArrivalQueue:
             raise MarketError(
                 f"next_arrivals: {n_waiting} arrivals of the last call have not been served. Serve them first"
             )
-        taken = np.array(rows)
-        self.state.is_waiting[taken] = True
-        return taken
+        self.state.is_waiting[rows] = True
+        self._ahead = self._rows_ahead(rows, limit) if ahead and self.served + len(rows) == barrier else []
+        return np.array(rows + self._ahead)
+
+    def _rows_ahead(self, rows: list[int], limit: int) -> list[int]:
+        """Rows after the open stretch, before a user's second visit."""
+        slots = {self._slot[row] for row in rows}
+        first = int(self.state.n_open[0])
+        stop = first
+        while stop < min(first + limit - len(rows), len(self._tick)) and self._slot[stop] not in slots:
+            slots.add(self._slot[stop])
+            stop += 1
+        return list(range(first, stop))
+
+    def n_ahead(self, rows: Ints) -> int:
+        """Number of the last rows that were taken ahead.
+
+        Raises:
+            MarketError: If any other row does not wait for a slate.
+        """
+        n = len(self._ahead)
+        if n >= len(rows) or rows[len(rows) - n :].tolist() != self._ahead:
+            n = 0
+        self.require_waiting(rows[: len(rows) - n])
+        return n
+
+    def hand_out_ahead(self, rows: Ints) -> int:
+        """Hand out rows that are in the open stretch.
+
+        The result is their number.
+        """
+        first = int(rows[0])
+        stop = min(int(self.state.n_open[0]), int(rows[-1]) + 1)
+        self.state.is_waiting[first:stop] = True
+        self.state.is_busy[self._schedule.slot[first:stop]] = True
+        self.state.n_arrived[0] = stop
+        return stop - first
 
     def _take_held(self, limit: int, *, in_waves: bool) -> tuple[list[int], bool]:
         """Held rows that may go; true if others must wait."""

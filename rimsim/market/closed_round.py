@@ -10,11 +10,10 @@ from rimsim.market.histories import Histories
 from rimsim.market.ledger import Ledger
 from rimsim.market.past_round import PastRound
 from rimsim.market.processes.effects import Happening
-from rimsim.market.providers import Changes, Offer
+from rimsim.market.providers import Changes, Offer, RoundOutcome
 from rimsim.market.records import Schedule
 from rimsim.market.scores.past import StateScores
 from rimsim.matching.certificates import BestValues
-from rimsim.renamed import renamed_attribute
 from rimsim.requirements.rows import Requirements, RoundRequirements
 
 
@@ -42,8 +41,8 @@ class ClosedRound:
     """True if a consumption is a hit in organic behaviour."""
     cost: float
     """c, the cost of a missing exposure, in units of intensity."""
-    offer: Offer
-    """Providers who were in the market in the round."""
+    outcome: RoundOutcome
+    """Outcome of the round, as providers see it."""
     on_offer: Bools
     """(M,) True for items on offer at the end of the round: released, not ended, and of a present provider."""
     changes: Changes
@@ -66,8 +65,6 @@ class ClosedRound:
     happenings: tuple[Happening, ...] = ()
     """Changes of the market by processes, in the order of time."""
 
-    promised = renamed_attribute("promised", "requirements")
-
     @property
     def repeats(self) -> Bools | None:
         """(n, k) mask of shown items that the visitor had consumed.
@@ -78,6 +75,21 @@ class ClosedRound:
         if histories.rule.forbids:
             return None
         return histories.had_before(self.schedule.slot, self.schedule.tick, self.ledger.item)
+
+    @property
+    def offer(self) -> Offer:
+        """Providers who were in the market in the round."""
+        return self.outcome.offer
+
+    @property
+    def stays(self) -> Bools:
+        """(G,) mask of present providers who do not leave."""
+        return self.offer.there & ~self.changes.leaves
+
+    @property
+    def next_offer(self) -> Offer:
+        """Providers after the exits and entries of the round."""
+        return self.offer.after(self.changes, self.outcome)
 
     @property
     def required(self) -> Floats:
@@ -108,3 +120,7 @@ class ClosedRound:
     def delivered(self) -> Floats:
         """Exposures of each row of :attr:`promises`."""
         return self.requirements.delivered(self.ledger.item)
+
+
+Round = ClosedRound
+"""Round that is over, under the word that the rooms of the package share."""

@@ -14,7 +14,7 @@ import numpy as np
 from rimsim import rng
 from rimsim.arrays import Bools, Floats, Ints, seconds, ticks
 from rimsim.config import ScenarioConfig, Seeds, at_seed
-from rimsim.errors import ArrivalsError, MarketError, ProcessError, one_line
+from rimsim.errors import ArrivalsError, ConfigError, MarketError, ProcessError, one_line
 from rimsim.intensity.contract import IntensityModel
 from rimsim.intensity.impressions import layer_of
 from rimsim.market.arrivals.contract import ArrivalCapabilities, ArrivalProcess, RoundsSoFar, checked_schedule
@@ -33,7 +33,15 @@ from rimsim.market.platform import Platform, session_scores
 from rimsim.market.processes import Happening, MarketHandle, Process, make_processes
 from rimsim.market.processes.effects import Effects, EffectsState, require_saved
 from rimsim.market.processes.life import Life
-from rimsim.market.providers import Offer, Provider, RoundOutcome, is_fixed, make_providers
+from rimsim.market.providers import (
+    Offer,
+    Provider,
+    ProviderNeeds,
+    ProviderView,
+    RoundOutcome,
+    is_fixed,
+    make_providers,
+)
 from rimsim.market.records import (
     NO_NEEDS,
     Arrivals,
@@ -339,10 +347,29 @@ class Market:
             item_factor=None if self.open.item_factor is None else self.open.item_factor.copy(),
             items=self.world.log.items.copy() if self.needs.items else None,
             log=self.platform.log_events() if self.needs.log else None,
+            rounds=self.config.rounds,
+            providers=ProviderView.of(self.world.roster, self._offer),
+            provider_needs=self._provider_needs() if self.needs.providers else None,
         )
 
+    def _provider_needs(self) -> ProviderNeeds:
+        """Exposures that providers need to stay, for bounds."""
+        needs_of = getattr(self.providers, "needs", None)
+        if needs_of is None:
+            raise ConfigError(
+                f"providers.kind {self.config.providers.kind!r} states no needs, which the agent uses. Expected "
+                "providers with a method needs, such as viability with the option needs"
+            )
+        needs: ProviderNeeds = needs_of(self.world.roster, self._offer, self.seeds.arrivals)
+        return needs
+
     def next_arrivals(
-        self, limit: int | None = None, *, in_waves: bool = False, barrier_every: int | None = None
+        self,
+        limit: int | None = None,
+        *,
+        in_waves: bool = False,
+        ahead: bool = False,
+        barrier_every: int | None = None,
     ) -> Arrivals:
         """Return the next arrivals, and advance the clock.
 
@@ -352,6 +379,9 @@ class Market:
 
         Args:
             limit: Largest number of arrivals; None: as many as possible.
+            ahead: If true, arrivals after the next wakes of processes may follow, for an agent that declares
+                ``order_free``. :meth:`serve` serves only the first arrivals if a process changes the round before the
+                others, which the next call then returns again.
             barrier_every: Number of arrivals between barriers; None: that of the market.
 
         Raises:
@@ -363,7 +393,12 @@ class Market:
         size = self.n_arrivals if limit is None else limit
         if size < 1:
             raise MarketError(f"next_arrivals: limit is {limit}. Expected at least 1")
-        rows = self.open.queue.take(size, barrier_every or self.barrier_every, in_waves=in_waves)
+        queue = self.open.queue
+        barrier_every = barrier_every or self.barrier_every
+        if ahead:
+            queue.open_stretch()
+            ahead = bool(self.processes) and self.fallback is None and barrier_every is None
+        rows = queue.take(size, barrier_every, in_waves=in_waves, ahead=ahead)
         return self.open.arrivals(rows, self.open.scores(rows), self.needs)
 
     def serve(
@@ -382,7 +417,10 @@ class Market:
             MarketError: If the arrivals do not wait for slates, for example because they were served before.
         """
         shown, consumed = self.show(arrivals.row, as_slates(slates), empty=invalid == "empty")
-        return Feedback(arrivals, shown, consumed)
+        n_served = len(shown)
+        return Feedback(
+            arrivals if n_served == len(arrivals) else arrivals.rows(slice(n_served)), shown, consumed
+        )
 
     def show(self, rows: Ints, slates: Slates, *, empty: bool) -> tuple[Ints, Bools]:
         """Shown items and a mask of consumed items, by arrival.
@@ -629,7 +667,7 @@ class Market:
         changes = self.providers.end_of_round(outcome)
         closed = served.close(
             cost=self.cost,
-            offer=self._offer,
+            outcome=outcome,
             changes=changes,
             events=past,
             learnt=platform.learnt[-1],
@@ -652,7 +690,7 @@ class Market:
             platform.trainings.append(training)
         self._trained(parts)
         # The offer changes only after retraining, which scores the round's impressions with the items then on offer.
-        self._offer = self._offer.after(changes, self.round - 1)
+        self._offer = closed.next_offer
         self._past_states = self._last_states()
         self.open = self._open_round()
 

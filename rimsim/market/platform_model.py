@@ -7,7 +7,8 @@ from typing import Final
 from rimsim.config import PlatformConfig
 from rimsim.config.fields import DEFAULT_MODEL
 from rimsim.data.log import EventLog
-from rimsim.intensity.registry import mark_and_ground
+from rimsim.intensity.model_names import unknown_model
+from rimsim.intensity.registry import mark_and_ground, names
 
 _DEFAULTS: Final = {False: "bag-visits", True: "bag-habits-visits"}
 """True if users of the log may take items again → default model."""
@@ -23,7 +24,6 @@ _WITHOUT_REPEATS: Final = (
     "recent",
     "als",
     "bpr",
-    "graph",
     "auto",
 )
 """Marks whose p(y|x) has no part for items that the user took before. A sequence model can learn repeats by itself."""
@@ -38,6 +38,18 @@ def model_for(name: str, *, repeatable: bool) -> str:
     """
     base, bracket, options = name.partition("(")
     return f"{_DEFAULTS[repeatable]}{bracket}{options}" if base == DEFAULT_MODEL else name
+
+
+def require_known_model(platform: PlatformConfig) -> None:
+    """Refuse an unknown name of the platform's model.
+
+    Raises:
+        ConfigError: If the name is unknown; the message has the nearest name, which may be the default.
+    """
+    name = platform.model.partition("(")[0]
+    is_place = ":" in name or name.endswith(".py")
+    if not is_place and name not in (DEFAULT_MODEL, *names()):
+        raise unknown_model(name, (DEFAULT_MODEL,), field="platform.model")
 
 
 def platform_model(platform: PlatformConfig, log: EventLog) -> str:

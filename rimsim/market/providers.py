@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol, Self, cast, runtime_checkable
+from typing import Annotated, Protocol, Self, cast, runtime_checkable
 
 import numpy as np
 from pydantic import ConfigDict, Field
@@ -21,7 +21,9 @@ from rimsim.market.satisfaction import SatisfactionRule, providers_of_items
 from rimsim.plugs import make_plug
 
 _RESERVE_SEED = 0
-"""Seed of the providers in the reserve, the same for all seeds of a run."""
+"""Seed of the providers in the reserve and of their classes, the same for all seeds of a run."""
+_ROUNDING = 1e-9
+"""Largest rounding error of a satisfaction."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +39,18 @@ class Roster:
     warm-up log."""
     satisfaction: Floats
     """(G,) satisfaction of each provider at the beginning."""
+    classes: Ints | None = None
+    """(G,) class of each provider, from 0; None: all are of class 0. Agents see the classes."""
+
+    @property
+    def of_class(self) -> Ints:
+        """(G,) class of each provider."""
+        return np.zeros(len(self.names), np.int64) if self.classes is None else self.classes
+
+    @property
+    def n_items(self) -> Ints:
+        """(G,) number of items of each provider."""
+        return np.bincount(self.of_item, minlength=len(self.names))
 
     def checked(self, n_items: int) -> Self:
         """Roster, checked against a catalogue of M items.
@@ -44,11 +58,11 @@ class Roster:
         Raises:
             MarketError: If an item has no provider, or the lengths of arrays differ.
         """
-        lengths = {len(self.names), len(self.there), len(self.satisfaction)}
+        lengths = {len(self.names), len(self.there), len(self.satisfaction), len(self.of_class)}
         if len(lengths) > 1 or self.of_item.shape != (n_items,):
             raise MarketError(
-                f"providers: of_item has shape {self.of_item.shape}, and names, there and satisfaction have the "
-                f"lengths {sorted(lengths)}. Expected shape ({n_items},), and equal lengths: one entry per provider"
+                f"providers: of_item has shape {self.of_item.shape}, and names, there, satisfaction and classes have "
+                f"the lengths {sorted(lengths)}. Expected shape ({n_items},), and equal lengths: one entry per provider"
             )
         if n_items and not 0 <= int(self.of_item.min()) <= int(self.of_item.max()) < len(self.names):
             raise MarketError(
@@ -68,14 +82,21 @@ class Offer:
     """(G,) round in which each provider came; 0: at the opening, −1: not yet."""
     left: Ints
     """(G,) last round of each provider; −1: the provider has not left."""
+    exposure: Floats
+    """(G,) exposures of each provider's items in the last round; zeros before round 1."""
+    consumption: Floats
+    """(G,) consumptions of each provider's items in the last round; zeros before round 1."""
 
     @classmethod
     def opening(cls, roster: Roster) -> Self:
         """Offer at the opening of the market."""
+        nothing = np.zeros(len(roster.names))
         return cls(
             satisfaction=roster.satisfaction,
             came=np.where(roster.there, 0, -1),
             left=np.full(len(roster.names), -1, np.int64),
+            exposure=nothing,
+            consumption=nothing,
         )
 
     @property
@@ -83,8 +104,8 @@ class Offer:
         """Mask of providers who are in the market."""
         return (self.came >= 0) & (self.left < 0)
 
-    def after(self, changes: Changes, number: int) -> Offer:
-        """Offer after the changes at the end of round ``number``.
+    def after(self, changes: Changes, outcome: RoundOutcome) -> Offer:
+        """Offer after the changes at the end of a round.
 
         Raises:
             MarketError: If a provider leaves before it came, or comes a second time.
@@ -102,8 +123,10 @@ class Offer:
             )
         return Offer(
             satisfaction=np.asarray(changes.satisfaction, np.float64),
-            came=np.where(changes.comes, number + 1, self.came),
-            left=np.where(changes.leaves, number, self.left),
+            came=np.where(changes.comes, outcome.number + 1, self.came),
+            left=np.where(changes.leaves, outcome.number, self.left),
+            exposure=outcome.by_provider(outcome.exposure),
+            consumption=outcome.by_provider(outcome.consumption),
         )
 
     def arrays(self) -> dict[str, Array]:
@@ -118,6 +141,68 @@ class Offer:
             KeyError: If an array is missing.
         """
         return cls(**{field.name: arrays[f"offer-{field.name}"] for field in dataclasses.fields(cls)})
+
+
+@dataclass(frozen=True, eq=False)
+class ProviderView:
+    """Facts about G providers that agents know between two rounds.
+
+    Their satisfaction and their needs are hidden.
+    """
+
+    of_item: Ints
+    """(M,) number of each item's provider, from 0 to G − 1."""
+    classes: Ints
+    """(G,) class of each provider, from 0."""
+    came: Ints
+    """(G,) round in which each provider came; 0: at the opening, −1: not yet."""
+    left: Ints
+    """(G,) last round of each provider; −1: the provider has not left."""
+    exposure: Floats
+    """(G,) exposures of each provider's items in the last round; zeros before round 1."""
+    consumption: Floats
+    """(G,) consumptions of each provider's items in the last round; zeros before round 1."""
+
+    @classmethod
+    def of(cls, roster: Roster, offer: Offer) -> Self:
+        """View of the providers of an offer."""
+        return cls(
+            of_item=roster.of_item,
+            classes=roster.of_class,
+            came=offer.came.copy(),
+            left=offer.left.copy(),
+            exposure=offer.exposure.copy(),
+            consumption=offer.consumption.copy(),
+        )
+
+    @property
+    def there(self) -> Bools:
+        """(G,) mask of providers who are in the market."""
+        return (self.came >= 0) & (self.left < 0)
+
+    @property
+    def on_offer(self) -> Bools:
+        """(M,) mask of items whose providers are in the market."""
+        return self.there[self.of_item]
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes."""
+        return int(self.classes.max(initial=0)) + 1
+
+
+@dataclass(frozen=True, eq=False)
+class ProviderNeeds:
+    """Exposures that G providers need to stay.
+
+    Only bounds know them.
+    """
+
+    now: Floats
+    """(G,) exposures in the coming round without which each provider leaves at its end; ∞: the provider leaves
+    anyway."""
+    lasting: Floats
+    """(G,) exposures per round that each provider needs in the long run."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,7 +244,8 @@ class Provider(Protocol):
     """Part that decides which providers offer their items.
 
     This part has no state of its own, because :class:`Offer` records the satisfaction of providers. ``fixed =
-    True`` declares that no provider ever leaves or comes, so that all arms have the same requirements.
+    True`` declares that no provider ever leaves or comes, so that all arms have the same requirements. A method
+    ``needs(roster, offer, seed)`` returns :class:`ProviderNeeds` for bounds such as ``triage``.
     """
 
     def opening(self, log: EventLog) -> Roster:
@@ -203,6 +289,21 @@ class ViabilityOptions(SatisfactionRule):
     entry: float = Field(default=0.0, ge=0)
     """Expected number of reserved providers who come at a barrier as long as all providers stay. It is multiplied by
     the share of providers that are in the market, among all that ever came."""
+    needs: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = ()
+    """Need of each class of providers: the exposure per round at which its satisfaction stays at the threshold, as a
+    multiple of the provider's uniform exposure. It replaces `per_exposure`. Empty: one class, no needs."""
+    class_column: str | None = None
+    """Column of the item table with a provider's class; needs belong to its sorted values. null: providers are dealt to
+    classes of equal size at random, once for all seeds."""
+    permuted: bool = False
+    """If true, the seed of a market decides which class has which need."""
+
+    def __post_init__(self) -> None:
+        if self.needs and not (0 < self.threshold < math.inf and self.decay < 1):
+            raise ConfigError(
+                f"providers.options: needs are given, but threshold is {self.threshold:g} and decay is {self.decay:g}. "
+                "Give a finite threshold above 0 and a decay below 1"
+            )
 
 
 class Viability:
@@ -213,10 +314,14 @@ class Viability:
     2020), too, a provider stays while its engagement is above a threshold. Providers leave at the end of a
     round, and never return. At each barrier a Poisson number of providers comes from a reserve; its mean is
     proportional to the share of providers in the market.
+
+    With ``needs``, r_e = (1 − δ)·threshold / (need·u) for a provider of uniform exposure u = N·k/M per item. At r_c = 0
+    and without penalty, its satisfaction then stays at the threshold if its items get need·u exposures per round.
     """
 
-    def __init__(self, options: ViabilityOptions) -> None:
+    def __init__(self, options: ViabilityOptions, scenario: ScenarioConfig | None = None) -> None:
         self._options = options
+        self._scenario = ScenarioConfig() if scenario is None else scenario
         self.fixed = options.threshold == -math.inf and options.reserve * options.entry == 0
 
     def opening(self, log: EventLog) -> Roster:
@@ -236,7 +341,8 @@ class Viability:
         there = np.ones(len(names), bool)
         there[_order(len(names), _RESERVE_SEED, 0)[:n_reserved]] = False
         satisfaction = np.full(len(names), options.start)
-        return Roster(of_item=of_item, names=names, there=there, satisfaction=satisfaction)
+        classes = self._classes(log, of_item, len(names))
+        return Roster(of_item=of_item, names=names, there=there, satisfaction=satisfaction, classes=classes)
 
     def _providers(self, log: EventLog) -> tuple[Ints, tuple[str, ...]]:
         """Provider of each item, and providers' names."""
@@ -245,16 +351,94 @@ class Viability:
             return np.arange(log.n_items), tuple(log.items["id"].astype(str).tolist())
         return providers_of_items(log.items, column, "providers.options.column")
 
+    def _classes(self, log: EventLog, of_item: Ints, n_providers: int) -> Ints | None:
+        """Class of each provider; None without needs."""
+        options = self._options
+        if not options.needs:
+            return None
+        if options.class_column is None:
+            ranks = np.argsort(_order(n_providers, _RESERVE_SEED, 3))
+            return ranks % len(options.needs)
+        of_class, names = providers_of_items(
+            log.items, options.class_column, "providers.options.class_column"
+        )
+        if len(names) != len(options.needs):
+            raise ConfigError(
+                f"providers.options: needs has {len(options.needs)} numbers, but the column {options.class_column!r} "
+                f"has {len(names)} classes: {', '.join(names[:8])}. Give one need per class, in this order"
+            )
+        _, first_item = np.unique(of_item, return_index=True)
+        return of_class[first_item]
+
+    def needs(self, roster: Roster, offer: Offer, seed: int) -> ProviderNeeds:
+        """Exposures that providers need, whatever visitors consume.
+
+        Raises:
+            ConfigError: If providers do not stay by exposure alone.
+        """
+        options = self._options
+        per_exposure = self.per_exposure(roster, seed)
+        if per_exposure is None or options.per_consumption or options.penalty:
+            raise ConfigError(
+                "providers.options: exposure alone does not decide who stays. Give needs, per_consumption 0 and "
+                "penalty 0"
+            )
+        now = (options.threshold - options.decay * offer.satisfaction) / per_exposure
+        return ProviderNeeds(
+            now=np.maximum(now - _ROUNDING, 0.0),
+            lasting=(1.0 - options.decay) * options.threshold / per_exposure,
+        )
+
+    def keeping_exposure(self, roster: Roster, seed: int, rounds: int) -> Floats:
+        """Fewest exposures (T + 1, G) that keep providers.
+
+        Row t has the exposures that keep each provider for t rounds. An exposure loses worth with each round, so none
+        comes before the round that needs it.
+        """
+        per_exposure = self.per_exposure(roster, seed)
+        offer = Offer.opening(roster)
+        total = np.zeros((rounds + 1, len(roster.names)))
+        for number in range(rounds):
+            now = self.needs(roster, offer, seed).now
+            assert per_exposure is not None  # noqa: S101  # without needs, the line above raises an error
+            satisfaction = self._options.decay * offer.satisfaction + per_exposure * now
+            offer = dataclasses.replace(offer, satisfaction=satisfaction)
+            total[number + 1] = total[number] + now
+        return total
+
+    def _lasting_needs(self, roster: Roster, seed: int) -> Floats:
+        """(G,) exposures per round needed in the long run."""
+        options = self._options
+        per_round = self._scenario.arrivals.per_round
+        if per_round is None:
+            raise ConfigError(
+                "providers.options.needs: arrivals.per_round is null. Give a number of arrivals"
+            )
+        by_class = np.array(options.needs)
+        if options.permuted:
+            by_class = by_class[_order(len(by_class), seed, 4)]
+        uniform = per_round * self._scenario.slate / len(roster.of_item) * roster.n_items
+        return np.asarray(by_class[roster.of_class] * uniform, np.float64)
+
+    def per_exposure(self, roster: Roster, seed: int) -> Floats | None:
+        """(G,) satisfaction that one exposure adds; None without needs."""
+        options = self._options
+        if not options.needs:
+            return None
+        return (1.0 - options.decay) * options.threshold / self._lasting_needs(roster, seed)
+
     def end_of_round(self, outcome: RoundOutcome) -> Changes:
         """Exits, entries and satisfaction of providers after a round."""
         options = self._options
         offer = outcome.offer
         shown = outcome.by_provider(outcome.exposure)
         consumed = outcome.by_provider(outcome.consumption)
-        present_satisfaction = options.after(offer.satisfaction, shown, consumed)
+        per_exposure = self.per_exposure(outcome.roster, outcome.seed)
+        present_satisfaction = options.after(offer.satisfaction, shown, consumed, per_exposure)
         there = offer.there
         satisfaction = np.where(there, present_satisfaction, offer.satisfaction)
-        leaves = there & (satisfaction < options.threshold)
+        # Whole exposures can meet a need exactly, so a rounding error must not make a provider leave.
+        leaves = there & (satisfaction < options.threshold - (_ROUNDING if options.needs else 0.0))
         present_share = int((there & ~leaves).sum()) / max(int((offer.came >= 0).sum()), 1)
         draw = float(rng.uniform(outcome.seed, rng.Purpose.PROVIDERS, 1, outcome.number))
         n_entering = _poisson(draw, options.entry * present_share)

@@ -16,7 +16,7 @@ from rimsim.config.fields import duration_seconds
 from rimsim.errors import AgentError
 from rimsim.evaluation.off_policy import Chances
 from rimsim.intensity.states import UserStates
-from rimsim.renamed import renamed_attribute
+from rimsim.market.providers import ProviderNeeds, ProviderView
 from rimsim.requirements.audiences import RoundVisits
 from rimsim.requirements.on_offer import OfferWindows
 from rimsim.requirements.rows import NO_REQUIREMENTS, Requirements
@@ -152,6 +152,8 @@ class Needs:
     """Need for ``Arrivals.history``, the items that each visitor has consumed, with times."""
     log: bool = False
     """Need for ``RoundView.log``, the events of the platform's log."""
+    providers: bool = False
+    """Need for ``RoundView.provider_needs``. Only bounds may have it, not contestants."""
     item_factor: bool = False
     """Need for ``RoundView.item_factor`` and ``Arrivals.opening_intensity``. Only bounds may have them, not
     contestants."""
@@ -212,8 +214,6 @@ class Arrivals:
             name: None if column is None else column[indices] for name, column in columns.items()
         }
         return Arrivals(**chosen)
-
-    index = renamed_attribute("index", "row")
 
     @property
     def intensity(self) -> torch.Tensor:
@@ -307,6 +307,13 @@ class RoundView:
     """Events of the platform's log at the beginning of the round. Only agents that declare ``needs_log`` get them."""
     windows: OfferWindows | None = None
     """Part of the round in which each item is on offer; None if no item of the scenario ends."""
+    rounds: int = 1
+    """Number of rounds of the run."""
+    provider_needs: ProviderNeeds | None = None
+    """Exposures that providers need to stay. Only agents that declare ``needs_providers`` (bounds) get them."""
+    providers: ProviderView | None = None
+    """Providers who are in the market or have left, with their exposures in the last round; None only in views that
+    were not made by a market."""
 
     def __post_init__(self) -> None:
         if not len(self.position_weights):
@@ -337,6 +344,19 @@ class Slates:
     """(n,) True for slates that are a uniform draw of admissible items in random order; None: no slate is uniform."""
     chances: Chances | None = None
     """Chances of items at positions, of prefixes and of slates; None for an agent that does not state them."""
+
+    def rows(self, part: slice) -> Slates:
+        """Slates of adjacent arrivals."""
+        chances = self.chances
+        if chances is not None:
+            chances = Chances(*(getattr(chances, field.name)[part] for field in fields(Chances)))
+        return Slates(
+            items=self.items[part],
+            price=None if self.price is None else self.price[part],
+            propensity=None if self.propensity is None else self.propensity[part],
+            uniform=None if self.uniform is None else self.uniform[part],
+            chances=chances,
+        )
 
 
 SlateLike: TypeAlias = Slates | Ints | torch.Tensor

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from rimsim import rng
-from rimsim.arrays import Array, Bools, Floats, Ints, seconds
+from rimsim.arrays import Array, Bools, Float32s, Floats, Ints, seconds
 from rimsim.config import ScenarioConfig
 from rimsim.errors import AgentError, MarketError
 from rimsim.evaluation import DecayEstimate
@@ -35,7 +35,7 @@ from rimsim.market.consumers.preference import Appeal, RoundTruths, TruthScores
 from rimsim.market.histories import Histories, LoggedPast
 from rimsim.market.ledger import Ledger
 from rimsim.market.past_round import PastRound
-from rimsim.market.providers import Changes, Offer
+from rimsim.market.providers import Changes, RoundOutcome
 from rimsim.market.records import (
     Arrivals,
     Needs,
@@ -150,6 +150,41 @@ class _Reported:
     """Scores of these arrivals."""
 
 
+@dataclass(frozen=True, eq=False)
+class _Answered:
+    """Visits with their slates and responses, before they are recorded."""
+
+    rows: Ints
+    """(n,) rows of the visits in the schedule."""
+    slates: Slates
+    """Slates of the visits."""
+    relevance: Float32s
+    """(n, k) the platform's p(y|x) of the shown items."""
+    ground: Float32s
+    """(n,) the platform's λ(x)."""
+    response: Response
+    """Responses to the slates."""
+    organic: Organic
+    """Consumptions without a slate."""
+
+    def rows_of(self, part: slice) -> _Answered:
+        """Adjacent visits of these."""
+        rows = self.rows[part]
+        response = self.response
+        organic = self.organic
+        if len(organic.row):
+            is_in_part = np.isin(organic.row, rows)
+            organic = Organic(*(column[is_in_part] for column in organic))
+        return _Answered(
+            rows,
+            self.slates.rows(part),
+            self.relevance[part],
+            self.ground[part],
+            Response(response.consumed[part], response.probability[part], response.intensity[part]),
+            organic,
+        )
+
+
 class OpenRound:
     """Round of a market, from its opening to its close."""
 
@@ -194,6 +229,7 @@ class OpenRound:
         self._appeal = appeal
         self._truths = self._new_truths()
         self._columns = self._columns_of_serving()
+        self._n_changes = 0  # changes of the round by processes
         self._foreseen: Histories | None = None
         self._known = histories
         """Histories as the platform knows them when visitors come."""
@@ -205,7 +241,6 @@ class OpenRound:
         self._scores: ArrivalScores | None = self._scores_of_arrivals(model, context.shared)
         self._models = [(0, model)]  # a model, after the first row that it scores
         self._opening_model = context.opening_model
-        self._is_opening_model = model is context.opening_model
         self._opening_scores: ArrivalScores | None = None
         """Scores under the opening model; None before they are asked for, or if that model serves the round."""
         self._reported: _Reported | None = None
@@ -249,7 +284,6 @@ class OpenRound:
         # Precomputed scores encode states window by window, from the events before the round on.
         scorer.encode(self.schedule.start if self._can.exogenous else tick)
         self._models.append((served, model))
-        self._is_opening_model = False
         self._reported = None
         self._open_scores.replace_scorer(scorer, served)
         self.renew()
@@ -324,6 +358,10 @@ class OpenRound:
             return self.scores(np.array([row])), 0
         return self._open_scores.place(row)
 
+    def known_place(self, row: int) -> tuple[ScoreRows, int]:
+        """The same of an arrival whose scores are known."""
+        return self._open_scores.known_place(row)
+
     def arrivals(self, rows: Ints, scores: ScoreRows, needs: Needs) -> Arrivals:
         """Arrivals as agents see them, with copies of their scores."""
         relevance, ground, admissible = scores.tensors
@@ -357,7 +395,7 @@ class OpenRound:
 
     def _opening_intensity(self, rows: Ints, scores: ScoreRows) -> torch.Tensor:
         """Intensities λ(x,y) of arrivals under the opening model."""
-        if not self._is_opening_model:
+        if self._models[-1][1] is not self._opening_model:
             if self._opening_scores is None:
                 self._opening_scores = self._scores_of_arrivals(self._opening_model, None)
             scores = self._opening_scores.rows(rows)
@@ -426,6 +464,7 @@ class OpenRound:
 
     def renew(self) -> None:
         """Renew the record for compiled steps after a change."""
+        self._n_changes += 1
         self._columns = self._columns_of_serving()
 
     def _truth_scores(self) -> TruthScores:
@@ -435,7 +474,10 @@ class OpenRound:
         return self._truths.scores(truth)
 
     def serve(self, rows: Ints, slates: Slates, *, empty: bool) -> tuple[Ints, Bools]:
-        """Show slates to waiting arrivals, and record consumptions.
+        """Show slates to arrivals, and record consumptions.
+
+        The clock goes on between the stretches of arrivals that were taken ahead. If a process then changes the round,
+        later arrivals are not served. The result has a row for each served arrival.
 
         Args:
             empty: If true, repeated or inadmissible items leave their positions empty; otherwise they raise an error.
@@ -444,10 +486,30 @@ class OpenRound:
             AgentError: If the slates have another shape, or hold inadmissible items.
             MarketError: If the arrivals do not wait for slates, for example because they were served before.
         """
-        self.queue.require_waiting(rows)
+        n_ahead = self.queue.n_ahead(rows)
         self._require_shape(rows, slates)
         if not len(rows):
             return slates.items, np.zeros(slates.items.shape, bool)
+        answered = self._answered(rows, slates, empty=empty)
+        self.histories.make_room(slates.items.size)
+        served = 0
+        n_now = len(rows) - n_ahead
+        n_changes = self._n_changes
+        try:
+            while n_now:
+                self._enter(answered.rows_of(slice(served, served + n_now)) if n_ahead else answered)
+                served += n_now
+                n_now = 0
+                if served < len(rows):
+                    self.queue.open_stretch()
+                    if self._n_changes == n_changes:
+                        n_now = self.queue.hand_out_ahead(rows[served:])
+        finally:
+            self._drop(rows[:served])
+        return answered.slates.items[:served], answered.response.consumed[:served]
+
+    def _answered(self, rows: Ints, slates: Slates, *, empty: bool) -> _Answered:
+        """Visits with their slates and responses."""
         scores = self._scores_of_serving(rows)
         relevance, admissible = scores.at(slates.items)
         is_wrong = wrong_positions(slates.items, admissible, len(self.exposure))
@@ -463,16 +525,21 @@ class OpenRound:
         organic = NOTHING if self._can.exogenous else self._organic(visits)
         if len(organic.row) and not self._can.hits_only:
             organic = _without_taken(organic, self.schedule.tick, rows, slates.items, response.consumed)
+        return _Answered(rows, slates, relevance, scores.ground, response, organic)
+
+    def _enter(self, answered: _Answered) -> None:
+        """Record exposures and consumptions of served visits."""
+        rows = answered.rows
+        response = answered.response
+        organic = answered.organic
+        if len(organic.row) and not self._can.hits_only:
             np.add.at(self.ledger.organic, organic.row, 1)
             np.add.at(self.free_choices, organic.item, 1)
-        self.histories.make_room(slates.items.size)
-        self.ledger.note(rows, slates)
-        enter_slates(self.columns, rows, slates.items, relevance, scores.ground, response.consumed,
-            response.probability, response.intensity)  # fmt: skip
-        self.queue.release_held(visits.slot)
+        self.ledger.note(rows, answered.slates)
+        enter_slates(self.columns, rows, answered.slates.items, answered.relevance, answered.ground,
+            response.consumed, response.probability, response.intensity)  # fmt: skip
+        self.queue.release_held(self.schedule.slot[rows])
         self._append(self.histories, organic)
-        self._drop(rows)
-        return slates.items, response.consumed
 
     def _require_shape(self, rows: Ints, slates: Slates) -> None:
         """Refuse slates of another number or length."""
@@ -649,7 +716,7 @@ class OpenRound:
         self,
         *,
         cost: float,
-        offer: Offer,
+        outcome: RoundOutcome,
         changes: Changes,
         events: PastRound,
         learnt: PastRound,
@@ -685,7 +752,7 @@ class OpenRound:
             rescale=self._rescale,
             counts_items=self._can.hits_only,
             cost=cost,
-            offer=offer,
+            outcome=outcome,
             on_offer=self._times.at(np.array([self.schedule.stop - 1]))[0],
             changes=changes,
             log_counts=log_counts,

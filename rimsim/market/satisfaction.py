@@ -36,9 +36,15 @@ class SatisfactionRule:
     threshold: float = 0.0
     """Satisfaction below which a provider leaves; -.inf: providers never leave."""
 
-    def after(self, satisfaction: Floats, exposure: Floats, consumption: Floats) -> Floats:
-        """(G,) satisfaction of providers after a period."""
-        result = self.decay * satisfaction + self.per_exposure * exposure
+    def after(
+        self, satisfaction: Floats, exposure: Floats, consumption: Floats, per_exposure: Floats | None = None
+    ) -> Floats:
+        """(G,) satisfaction of providers after a period.
+
+        ``per_exposure`` (G,) replaces r_e, which is the same for all providers.
+        """
+        added = self.per_exposure if per_exposure is None else per_exposure
+        result = self.decay * satisfaction + added * exposure
         result += self.per_consumption * consumption
         result -= self.penalty * (exposure == 0)
         return result

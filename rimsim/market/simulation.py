@@ -57,7 +57,8 @@ class Simulation:
 
     def run_out(self, number: int) -> None:
         """Advance the clock to the end of round ``number``."""
-        self.clock.resume()
+        if self._queue is not None:
+            self._queue.end_stretch()
         self.clock.run_to_turn()
         self._round_ends.succeed(number)
         self.clock.run_instant()

@@ -27,7 +27,7 @@ from rimsim.market.records import Schedule
 from rimsim.market.trainings import Training
 from rimsim.requirements.rows import CarryOver
 
-_FORMAT = 10
+_FORMAT = 11
 """Number of the file format, raised with every change."""
 _COLUMNS = tuple(field.name for field in dataclasses.fields(Schedule))
 """Names of a schedule's columns."""

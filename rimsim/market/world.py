@@ -33,7 +33,7 @@ from rimsim.market.examination import Examined
 from rimsim.market.fitness import chosen_truth
 from rimsim.market.fitted import fitted_to, truth_bootstrap
 from rimsim.market.histories import LoggedPast, RepeatRule
-from rimsim.market.platform_model import model_for, platform_model
+from rimsim.market.platform_model import model_for, platform_model, require_known_model
 from rimsim.market.providers import Provider, make_providers
 from rimsim.market.records import delay_ticks
 from rimsim.market.round import RoundTerms
@@ -194,6 +194,7 @@ def check_plugs(config: ScenarioConfig) -> None:
     if ConsumerCapabilities.of(consumer).needs_truth:
         check_truth(config.consumer.truth)
     platform = config.platform
+    require_known_model(platform)
     # Both defaults take weights and the same options, so either can stand for the other before the log is known.
     name = model_for(platform.model, repeatable=False)
     require_weights(platform, make(name, seed=0, device=platform.device, gap=config.data.session_gap))

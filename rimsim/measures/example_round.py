@@ -107,6 +107,7 @@ def _without_draws(items: pd.DataFrame) -> dict[str, Any]:
         "genre_weights": loop.genre_weights([str(text) for text in items["genres"]])[0],
         "provider": np.arange(len(items)),
         "items": items,
+        "stays": np.zeros(0, np.bool_),
         **due_exposures,
     }
 
@@ -115,6 +116,7 @@ def _with_due_exposures(facts: RoundFacts) -> RoundFacts:
     """Round in which guarantees include carry-over."""
     return dataclasses.replace(
         facts,
+        stays=facts.there,
         due_items=0.75 * facts.required,
         due=0.5 * facts.min_exposure,
         counted_shown=facts.counted / exposure.mean_weight(facts.position_weights),
@@ -127,6 +129,7 @@ def _with_certificate(facts: RoundFacts) -> RoundFacts:
     value = float(facts.probability.sum())
     return dataclasses.replace(
         facts,
+        fee=2.0,
         organic=np.arange(len(facts.user)) % 3,
         repeats=(facts.slates >= 0) & (facts.slates % 3 == 0),
         value_model=value,

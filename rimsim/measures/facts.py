@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from rimsim.arrays import Bools, Float32s, Floats, Ints
 from rimsim.measures.exposure import exposure_counts, mean_weight, undelivered, weighted_exposure
 from rimsim.measures.loop import AdoptionTimes
-from rimsim.renamed import renamed_attribute
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -90,6 +89,8 @@ class RoundFacts:
     """(M,) provider of each item, from 0 to G − 1; each item is its own provider where providers cannot leave."""
     there: Bools
     """(G,) True for providers who were in the market in this round."""
+    stays: Bools
+    """(G,) True for providers who were in the market in this round and do not leave at its end."""
     came: Bools
     """(G,) True for providers who have ever been in the market, including those that have left."""
     on_offer: Bools
@@ -102,6 +103,8 @@ class RoundFacts:
     """c, the cost of a missing exposure, in units of intensity."""
     decay: float
     """γ, the chance that a visitor looks at the next position; 1 in a replay, whose visitors look at all positions."""
+    fee: float = 0.0
+    """Fee of each provider who stays, in consumptions per round."""
     attraction: float = 1.0
     """a, the factor by which consumers multiply the intensity of an item that a visitor looks at; with free choice,
     a·(1 − own_choice)."""
@@ -140,8 +143,6 @@ class RoundFacts:
     def n_items(self) -> int:
         """Size of the catalogue, M."""
         return len(self.required)
-
-    gamma = renamed_attribute("gamma", "decay")
 
     @property
     def examination(self) -> Floats:

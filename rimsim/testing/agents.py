@@ -28,6 +28,7 @@ from rimsim.arrays import Array, Ints
 from rimsim.evaluation.off_policy import Chances
 from rimsim.intensity.states import UserStates
 from rimsim.market import Arrivals, Feedback, Needs, RoundView, Slates
+from rimsim.market.providers import ProviderNeeds, ProviderView
 from rimsim.market.records import LogEvents, as_slates
 from rimsim.rng import Purpose, generator
 
@@ -112,6 +113,17 @@ class AgentTests:
             key=7,
             audience=_Chunks(arrivals),
             item_factor=np.asarray(1 + item % 5, np.float64),
+            providers=ProviderView(
+                of_item=item,
+                classes=np.zeros(self.n_items, np.int64),
+                came=np.zeros(self.n_items, np.int64),
+                left=np.full(self.n_items, -1),
+                exposure=np.ones(self.n_items),
+                consumption=np.zeros(self.n_items),
+            ),
+            provider_needs=ProviderNeeds(
+                now=np.asarray(1 + item % 3, np.float64), lasting=np.asarray(2 + item % 3, np.float64)
+            ),
             items=pd.DataFrame({"id": item.astype(str), "title": "", "genres": genres}),
             log=LogEvents(item=np.repeat(item, item[::-1]), time=np.arange(item.sum(), dtype=np.float64)),
             opens=float(item.sum()),

@@ -445,7 +445,7 @@ class ProviderTests(_PlugTests):
         """The market accepts changes of providers; satisfactions are numbers."""
         outcome = self.outcome()
         changes = self.make().end_of_round(outcome)
-        after = outcome.offer.after(changes, 0)
+        after = outcome.offer.after(changes, outcome)
         assert np.isfinite(after.satisfaction).all()
         assert (after.there == (outcome.offer.there & ~changes.leaves | changes.comes)).all()
 

@@ -9,7 +9,7 @@ import click
 
 COMMANDS: Final[Mapping[str, tuple[str, ...]]] = {
     "Start": ("demo", "data", "validate", "backtest", "completion"),
-    "Play": ("compare", "sweep", "study", "payback", "experiment"),
+    "Play": ("compare", "sweep", "study", "payback", "experiment", "leaderboard"),
     "Read": ("report", "diff", "export", "ope"),
     "List": ("scenarios", "agents", "models", "arrivals", "consumers", "providers", "processes", "measures"),
 }
@@ -79,6 +79,7 @@ METAVARS: Final[Mapping[str, str]] = {
     "--after": "SHARE",
     "--agent": "AGENT",
     "--agents": "AGENT,…",
+    "--append": "FILE",
     "--beside": "RUN",
     "--beta": "SHARE,…",
     "--caps": "NUMBER,…",

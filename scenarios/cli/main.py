@@ -14,6 +14,7 @@ from rimsim.errors import ArmsError, RimsimError, reason
 from rimsim.scenarios.cli.completion import answer_shell, completion
 from rimsim.scenarios.cli.demo import demo
 from rimsim.scenarios.cli.help import SectionedGroup
+from rimsim.scenarios.cli.leaderboard import leaderboard
 from rimsim.scenarios.cli.runs import MAKERS
 from rimsim.scenarios.cli.study import study
 from rimsim.scenarios.cli.tools import LISTS, broken_between_words, data, diff, print_complete, report
@@ -29,7 +30,7 @@ def _rimsim() -> None:
     """Simulate a recommendation market with guaranteed exposure."""
 
 
-for _command in (*MAKERS, study, demo, report, diff, data, *LISTS, completion):
+for _command in (*MAKERS, leaderboard, study, demo, report, diff, data, *LISTS, completion):
     _rimsim.add_command(_command)
 
 
@@ -109,9 +110,33 @@ def _setting_meant(slip: click.UsageError) -> str | None:
         return None
     if difflib.get_close_matches(slip.option_name, slip.possibilities or (), cutoff=_ALIKE):
         return None
-    from rimsim.scenarios.cli import slips
+    return _as_setting(slip.option_name, slip.ctx.find_root().obj)
 
-    return slips.as_setting(slip.option_name, slip.ctx.find_root().obj)
+
+def _as_setting(option: str, words: Sequence[str]) -> str | None:
+    """``--set FIELD=VALUE`` for an option that a command lacks."""
+    from rimsim.config import ScenarioConfig
+    from rimsim.config.reading import dotted_names
+
+    name = option.removeprefix("--").replace("-", "_")
+    fields = [field for field in dotted_names(ScenarioConfig) if field.rpartition(".")[2] == name]
+    if not fields:
+        return None
+    # Of several fields with this name, the one nearest to the top of a scenario is meant.
+    field = min(fields, key=lambda field: field.count("."))
+    return f"--set {field}={_value_of(option, words) or 'VALUE'}"
+
+
+def _value_of(option: str, words: Sequence[str]) -> str:
+    """Value of an option in a command line, or nothing.
+
+    The value stands in the same word, after an equals sign, or is the next word.
+    """
+    for word, next_word in zip(words, [*words[1:], ""], strict=True):
+        name, equals, value = word.partition("=")
+        if name == option:
+            return value if equals else next_word
+    return ""
 
 
 if __name__ == "__main__":

@@ -92,7 +92,6 @@ def _print_plan(arguments: Mapping[str, Any], *, resume: bool) -> None:
     from rimsim.scenarios.runs.execution import Execution
     from rimsim.scenarios.runs.locks import folder_for, require_free
     from rimsim.scenarios.study import checks
-    from rimsim.scenarios.study.estimate import time_line
     from rimsim.scenarios.study.notes import print_notes
     from rimsim.scenarios.study.plan import planned, study_lines
 
@@ -115,7 +114,6 @@ def _print_plan(arguments: Mapping[str, Any], *, resume: bool) -> None:
     )
     for name, text in study_lines(study, execution):
         click.echo(f"{name:10} {text}")
-    click.echo(f"{'time':10} {time_line(study, execution)}")
 
 
 def _arguments(values: Mapping[str, Any], *, resume: bool, needs_trust: bool) -> dict[str, Any]:
@@ -131,24 +129,34 @@ def _arguments(values: Mapping[str, Any], *, resume: bool, needs_trust: bool) ->
         "settings": dict(arguments["settings"]) | fields,
         "guarantee": _guarantees(arguments["guarantee"]),
     }
-    # Mistyped names are refused before the slow import of torch. With --resume, a folder may stand for the scenario.
-    if not resume:
-        from rimsim.scenarios.cli import slips
-
+    if not resume:  # otherwise a folder may stand for the scenario
+        scenario = arguments.get("scenario", "closed-loop")
+        _require_scenario(scenario, arguments.get("agents", ()))
         # A dry run is how a stranger's scenario is looked at, so nothing of it is imported without consent.
         if needs_trust:
-            slips.require_trust(arguments.get("scenario"), arguments["settings"])
-        slips.require_study(
-            arguments.get("scenario"),
-            arguments["settings"],
-            arguments.get("agents", ()),
-            arguments.get("measures", ()),
-        )
-        columns = (*arguments["guarantee"], *arguments.get("groups", ()))
-        slips.require_group_columns(
-            arguments.get("scenario"), arguments["settings"], arguments.get("data"), columns
-        )
+            _require_trust(scenario, arguments["settings"])
     return arguments
+
+
+def _require_scenario(name: str, agents: Sequence[str]) -> None:
+    """Refuse a scenario with the name of an agent."""
+    from rimsim.agents.registry import ENTRIES
+    from rimsim.config import scenario_names
+
+    if name in ENTRIES and name not in scenario_names():
+        raise ConfigError(
+            f"scenario {name!r} is unknown, but an agent has this name. Leave out the space in the list of "
+            f"agents: --agents {','.join([*agents, name])}"
+        )
+
+
+def _require_trust(scenario: str, settings: Mapping[str, object]) -> None:
+    """Refuse code that only the scenario names."""
+    from rimsim.config import find_scenario, override
+    from rimsim.user_code import require_trust
+
+    config = override(find_scenario(scenario), dict(settings))
+    require_trust(scenario, config.plugs, [str(value) for value in settings.values()])
 
 
 def _guarantees(pairs: Sequence[tuple[str, GroupShare]]) -> dict[str, GroupShare]:
@@ -261,9 +269,6 @@ def _require_same(run: Run, arguments: Mapping[str, Any]) -> None:
 def backtest(out: Path | None, **values: Any) -> None:
     """Compare intensity models by their predictions of later events."""
     from rimsim.config.reading import record_from
-    from rimsim.scenarios.cli import slips
-
-    slips.require_models(values["models"] or (), "--models")
 
     kind = scenarios.BacktestConfig
     plain = tools.nested(values, kind().data.min_item_events)
@@ -277,10 +282,6 @@ def backtest(out: Path | None, **values: Any) -> None:
 @tools.options("validate")
 def validate(out: Path | None, **values: Any) -> None:
     """Validate a simulation by held-out sessions."""
-    from rimsim.scenarios.cli import slips
-
-    slips.require_models(values["models"] or (), "--models", ["random"])
-    slips.require_models([values["serving"]] if values["serving"] else (), "--serving")
     from rimsim.config.reading import record_from
     from rimsim.scenarios.kinds.validate import with_serving
 
@@ -322,9 +323,6 @@ def experiment(a: str, b: str, *, settings: tuple[tuple[str, object], ...], **va
         "command": tools.command_line(),
         "console": tools.terminal(),
     }
-    from rimsim.scenarios.cli import slips
-
-    slips.require_study(arguments.get("scenario"), arguments["settings"], (a, b))
     tools.print_run(scenarios.experiment(a, b, **arguments).run)
 
 
@@ -345,9 +343,6 @@ def payback(*, resume: bool, settings: tuple[tuple[str, object], ...], **values:
         return
     fields = {name: asked.pop(name) for name in list(asked) if "." in name}
     asked |= {"settings": dict(settings) | fields}
-    from rimsim.scenarios.cli import slips
-
-    slips.require_study(asked.get("scenario"), asked["settings"], ())
     made = scenarios.payback(**asked, command=tools.command_line(), console=tools.terminal())
     tools.print_run(made.run)
 
@@ -375,8 +370,6 @@ def ope(run: Path, target: str, *, trust: bool, **values: Any) -> None:
     and then runs the target in a separate market. Tables go to ope.parquet in the folder, the picture to
     pictures/ope.png. RUN may also be a file of logged impressions with propensities; the target is then random.
     """
-    from rimsim.scenarios.cli import slips
-
     of_log = {name: values.pop(name) for name in ("columns", "against")}
     if run.is_file():
         _ope_from_log(run, target, of_log, values)
@@ -386,9 +379,8 @@ def ope(run: Path, target: str, *, trust: bool, **values: Any) -> None:
             f"--{unusable[0]}: {run} is not a file of impressions. Name a file, or leave the option out"
         )
 
-    # A wrong folder or name is refused before the slow import of torch.
+    # A wrong folder is refused before the slow import of torch.
     scenarios.load_run(run, "comparison")
-    slips.require_agents([target])
     from rimsim.scenarios.kinds.evaluate import evaluation_report
     from rimsim.scenarios.report.console import show
 

@@ -39,9 +39,6 @@ def claims(
     else:
         fields = {name: asked.pop(name) for name in list(asked) if "." in name}
         asked |= {"settings": dict(settings) | fields}
-        from rimsim.scenarios.cli import slips
-
-        slips.require_study(asked.get("scenario"), asked["settings"], ())
         run = scenarios.claims(**asked, command=tools.command_line(), console=tools.terminal())
     from rimsim.scenarios.report.claims import claims_report
     from rimsim.scenarios.report.console import show

@@ -400,9 +400,9 @@ def print_complete(folder: str) -> None:
 @click.argument("run", type=path, shell_complete=RUN)
 @options("report")
 def report(run: Path, out: Path | None, **flags: bool) -> None:
-    """Print a report and draw its pictures again.
+    """Print a report and draw all its pictures.
 
-    In a folder that cannot be written to, the old pictures stay.
+    A comparison ends with one picture, its overview. In a folder that cannot be written to, the old pictures stay.
     """
     if out is not None and not flags["html"]:
         raise ConfigError("--out names the file of the HTML page, so it needs --html. Add --html")

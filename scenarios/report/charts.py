@@ -16,6 +16,7 @@ import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -90,8 +91,14 @@ def figure(plot: Plot) -> Figure | None:
 
 def draw(plots: Iterable[Plot], folder: Path) -> list[Path]:
     """Write the PNG files of plots and return their paths."""
-    paths = [write_png(plot, folder) for plot in plots if plot.png]
+    paths = (write_png(plot, folder) for plot in plots if plot.png)
     return [path for path in paths if path is not None]
+
+
+def draw_first(plots: Iterable[Plot], folder: Path) -> list[Path]:
+    """Write the PNG file of the first plot with data."""
+    paths = (write_png(plot, folder) for plot in plots)
+    return list(islice((path for path in paths if path is not None), 1))
 
 
 def write_png(plot: Plot, folder: Path) -> Path | None:

@@ -22,7 +22,7 @@ from rimsim.scenarios.report.fitness import with_verdict
 from rimsim.scenarios.report.group_figures import column_with_all_guarantees
 from rimsim.scenarios.report.group_section import group_sections
 from rimsim.scenarios.report.group_sentences import group_sentences
-from rimsim.scenarios.report.picture_tables import PictureTables, picture_tables
+from rimsim.scenarios.report.picture_tables import PictureTables, overview_tables, picture_tables
 from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
 from rimsim.scenarios.report.sweep import sweep_table
 from rimsim.scenarios.runs.arms import control_in, subject_of
@@ -227,9 +227,13 @@ def comparison_answer(run: RunFolder, rounds: pd.DataFrame, agents: Sequence[str
     return with_verdict(answer, [run])
 
 
-def comparison_plots(run: RunFolder) -> tuple[Plot, ...]:
-    """Plots of a comparison, without its sentences and tables."""
-    return tuple(plot for section in _sections(run) for plot in section.plots)
+def overview_plots(run: RunFolder) -> tuple[Plot, ...]:
+    """Candidates for the overview; the first with data is drawn.
+
+    A run of one round has no curves by round, so its overview is the front.
+    """
+    read_tables = cache(partial(overview_tables, run))
+    return tuple(Plot(name, partial(_drawn, PICTURES[name], read_tables)) for name in ("rounds", "front"))
 
 
 def _sections(run: RunFolder) -> Iterator[Section]:

@@ -17,7 +17,7 @@ _NAMED = 3  # largest number of reversed pairs that a sentence lists
 _MENTIONED = 0.005  # smallest share of untested events that a sentence mentions
 _COMPARED = ("bag", "factors", "ease", "gru")
 """Truths that a validation should compare if no truth is known to be fit."""
-_SLOW = ("gru", "transformer", "graph")
+_SLOW = ("gru", "transformer")
 """Truths to compare after ``auto`` has tried all truths that are fitted quickly."""
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -76,31 +77,37 @@ class PictureTables:
         return tuple(name for name in self.measures if name not in MEASURES)
 
 
+def overview_tables(run: RunFolder) -> PictureTables:
+    """Tables by round, without the large ones of visits."""
+    rounds = shown_rounds(run)
+    events = run.catalogue["events"].to_numpy(np.int64)
+    changes = _changes(run, rounds)
+    scenario = run.scenario
+    unit = reported_unit(rounds, scenario.exposure.unit)
+    weights = measures.position_weights(scenario.consumer.position_decay, scenario.slate)
+    return PictureTables(
+        rounds=rounds,
+        n_items=len(events),
+        popularity=events,
+        unit=unit,
+        # If each arm estimates γ, the weights of positions differ between arms. Then exposures are drawn as shown.
+        weights=weights if unit == "examined" and scenario.exposure.examination == "known" else None,
+        names=item_names(run.catalogue),
+        marks=() if changes is None else round_marks(changes),
+        measures=run.measures,
+    )
+
+
 def picture_tables(run: RunFolder) -> PictureTables:
     """Tables of a run that its plots are drawn from."""
-    rounds = shown_rounds(run)
-    status = status_of(run)
-
-    def shown(name: str, columns: Sequence[str] | None = None, since: int = 0) -> pd.DataFrame | None:
-        """Table of the rounds that are shown, if it exists."""
-        try:
-            table = table_in(run.folder, name, columns, since)
-        except MissingTableError:
-            return None
-        if len(status.complete) == status.arms:
-            return table
-        return table.merge(rounds[["agent", "seed", "round"]].drop_duplicates())
-
+    overview = overview_tables(run)
+    rounds = overview.rounds
+    shown = partial(_shown, run, rounds)
     late = 0 if rounds.empty else measures.late_rounds(last_round(rounds) + 1)[0]
     # Items with a campaign of their own are not drawn.
     names_of_campaigns = {campaign.name for campaign in run.scenario.exposure.campaigns}
     campaigns = shown("promises")  # also has groups
-    events = run.catalogue["events"].to_numpy(np.int64)
-    scenario = run.scenario
-    unit = reported_unit(rounds, scenario.exposure.unit)
-    weights = measures.position_weights(scenario.consumer.position_decay, scenario.slate)
-    happenings = shown("happenings")
-    changes = None if happenings is None else grouped(happenings, len(events))
+    changes = _changes(run, rounds)
     busiest = None if changes is None else busiest_round(changes)
     hours = None
     if changes is not None and busiest is not None:
@@ -108,24 +115,36 @@ def picture_tables(run: RunFolder) -> PictureTables:
         times = shown("arrivals", _TIMES, number)
         if times is not None:
             hours = round_hours(changes, busiest, times, shown("ledger", _TAKEN, number))
-    return PictureTables(
-        rounds=rounds,
-        n_items=len(events),
+    return replace(
+        overview,
         ledger=shown("ledger", _LEDGER, late),
-        required=_required(run, len(events)),
+        required=_required(run, overview.n_items),
         arrivals=shown("arrivals", since=late),
         prices=shown("prices", since=late),
         reliability=shown("reliability", since=late),
         campaigns=None if campaigns is None else campaigns[campaigns["name"].isin(names_of_campaigns)],
-        popularity=events,
-        unit=unit,
-        # If each arm estimates γ, the weights of positions differ between arms. Then exposures are drawn as shown.
-        weights=weights if unit == "examined" and scenario.exposure.examination == "known" else None,
-        names=item_names(run.catalogue),
-        marks=() if changes is None else round_marks(changes),
         hours=hours,
-        measures=run.measures,
     )
+
+
+def _shown(
+    run: RunFolder, rounds: pd.DataFrame, name: str, columns: Sequence[str] | None = None, since: int = 0
+) -> pd.DataFrame | None:
+    """Table of the rounds that are shown, if it exists."""
+    try:
+        table = table_in(run.folder, name, columns, since)
+    except MissingTableError:
+        return None
+    status = status_of(run)
+    if len(status.complete) == status.arms:
+        return table
+    return table.merge(rounds[["agent", "seed", "round"]].drop_duplicates())
+
+
+def _changes(run: RunFolder, rounds: pd.DataFrame) -> pd.DataFrame | None:
+    """Changes by processes in shown rounds; None without processes."""
+    happenings = _shown(run, rounds, "happenings")
+    return None if happenings is None else grouped(happenings, len(run.catalogue))
 
 
 def _required(run: RunFolder, n_items: int) -> dict[tuple[int, int], Ints] | None:

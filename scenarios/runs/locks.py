@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Iterator
@@ -29,13 +30,24 @@ def folder_for(out: str | Path | None, usual: str) -> Path:
 
     Raises:
         ConfigError: If ``out`` is not a path; an empty text would be the current folder.
+        RunFolderError: If a part of the path is a file.
     """
     if out is None:
         time_text = f"{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() // 10**6 % 1000:03d}"
         return Path("runs") / f"{_plain_name(usual)}-{time_text}"
     if not has_type(out, str, os.PathLike) or not os.fspath(out):
         raise ConfigError(f"out: {out!r} is not a path. Expected a path, as text or pathlib.Path")
-    return Path(out)
+    folder = Path(out)
+    if any(part.is_file() for part in folder.parents):  # known now, not only after the fits
+        raise _impossible(folder, NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)))
+    return folder
+
+
+def _impossible(folder: Path, error: OSError) -> RunFolderError:
+    """Error of a folder that the system refuses to make."""
+    return RunFolderError(
+        f"{folder}: the folder cannot be made: {reason(error)}. Name a folder that you can write to"
+    )
 
 
 def _plain_name(name: str) -> str:
@@ -73,9 +85,7 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RunFolderError(
-            f"{folder}: the folder cannot be made: {reason(error)}. Name a folder that you can write to"
-        ) from None
+        raise _impossible(folder, error) from None
     lock = FileLock(folder / _LOCK)  # the system releases the lock when its process ends, even after a crash
     try:
         lock.acquire(timeout=0)

@@ -15,7 +15,16 @@ from rimsim.market import ClosedRound, World
 from rimsim.matching import Certificate
 
 _OF_LEDGER = ("consumed", "probability", "true_intensity", "intensity", "price", "propensity")
-_OF_ROUND = ("relevant", "counts_items", "required", "due_items", "position_weights", "log_counts", "cost")
+_OF_ROUND = (
+    "relevant",
+    "counts_items",
+    "required",
+    "due_items",
+    "position_weights",
+    "log_counts",
+    "cost",
+    "stays",
+)
 """Names of fields that a round's facts and a closed round share."""
 
 
@@ -83,6 +92,7 @@ def shared_facts(world: World, config: ScenarioConfig, seed: int) -> partial[mea
         genre_weights=measures.genre_weights([str(text) for text in items["genres"]])[0],
         release=np.where(world.release == ALWAYS, -np.inf, seconds(world.release)),
         provider=world.roster.of_item,
+        fee=config.providers.fee,
         items=items,
     )
 

@@ -22,8 +22,8 @@ from rimsim.market.fitted import truth_bootstrap
 from rimsim.market.platform_model import platform_model
 from rimsim.market.world import check_promises, expected_arrivals, own_places
 from rimsim.measures import MEASURES, records
-from rimsim.scenarios.report.charts import draw
-from rimsim.scenarios.report.comparison import comparison_answer, comparison_plots
+from rimsim.scenarios.report.charts import draw_first
+from rimsim.scenarios.report.comparison import comparison_answer, overview_plots
 from rimsim.scenarios.report.loop import parts_by_seed
 from rimsim.scenarios.report.sweep import sweep_matrix, sweep_table
 from rimsim.scenarios.run import Run, load_run
@@ -210,7 +210,7 @@ def _with_round(arm: Arm, error: RimsimError) -> RimsimError:
 
 
 def gather(plan: StudyPlan, failures: Sequence[tuple[Arm, RimsimError]]) -> str | None:
-    """Join complete arms' tables, draw pictures; return a failure's reason.
+    """Join complete arms' tables and draw; return a failure's reason.
 
     If arms failed, the parts of tables are kept, so that the run can be resumed.
     """
@@ -244,7 +244,7 @@ def _failures_text(failures: Sequence[tuple[Arm, RimsimError]], arms: int) -> st
 
 
 def _join(folder: Path, names: Sequence[str], *, keep_parts: bool) -> None:
-    """Join the arms' tables in a fixed order; draw pictures."""
+    """Join the arms' tables in order; draw the overview."""
     tables = [read_table(path) for path in sorted((folder / "rounds").glob("*.parquet"))]
     rounds = pd.concat(tables, ignore_index=True)
     # Agents have the order of the run, and not that of the names of their files.
@@ -255,7 +255,7 @@ def _join(folder: Path, names: Sequence[str], *, keep_parts: bool) -> None:
     retrained = (*RETRAINED, *(name for name in run.measures if name not in MEASURES))
     parts = parts_by_seed(rounds, list(rounds["agent"].unique()), retrained)
     write_summary(folder, rounds, measures=run.measures, parts=parts)
-    pictures = draw(comparison_plots(run), folder / "pictures")
+    pictures = draw_first(overview_plots(run), folder / "pictures")
     write_about(folder, _texts(run, rounds), pictures, run.measures)
     if not keep_parts:  # if arms are missing, the parts stay, so that the run can be resumed
         write_table(folder / "rounds.parquet", rounds)

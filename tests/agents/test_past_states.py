@@ -49,6 +49,15 @@ def test_prices_of_a_sample_with_few_positions_an_item_need_not_be_near(monkeypa
         assert set(arguments["min_exposure"]) <= {np.floor(floor), np.floor(floor) + 1}
 
 
+@pytest.mark.parametrize("hard", [False, True])
+def test_an_item_that_no_past_state_could_show_starts_at_the_cost(hard):
+    """Past states do not tell its price, so it is −c, also if hard floors let other prices fall below."""
+    admissible = np.arange(M) > 0
+    past = arrivals_of(skewed(20, M) * admissible, np.tile(admissible, (20, 1)))
+    price, _ = solved_prices(view_of(20, M, K, cost=0.5, past=past, hard=hard), 1e-4)
+    assert price[0] == -0.5
+
+
 def test_what_a_round_knows_of_last_rounds_states_is_a_count_over_them():
     """To what share an item could be shown, and what a slate holds of each row, by loops over two chunks of states."""
     draw = np.random.default_rng(4)

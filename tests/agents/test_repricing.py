@@ -45,20 +45,22 @@ class Heard:
         self.order_free = agent.order_free
         self.barrier_every = agent.barrier_every
         self.heard = []
+        self.first_rows = []  # the first arrival after each of the views
 
     def begin_round(self, view):
         """Begin the round of the agent that is asked."""
-        self.served = 0
         self.agent.begin_round(view)
 
     def reprice(self, view):
         """Keep the view, and the prices after it."""
         self.agent.reprice(view)
-        self.heard.append((view, self.served, self.agent.item_price))
+        self.heard.append((view, self.agent.item_price))
+        self.first_rows.append(None)
 
     def act(self, arrivals):
         """Slates of the agent that is asked."""
-        self.served += len(arrivals)
+        if self.first_rows and self.first_rows[-1] is None:
+            self.first_rows[-1] = int(arrivals.row[0])
         return self.agent.act(arrivals)
 
 
@@ -69,12 +71,8 @@ def test_no_result_depends_on_the_batch(name):
     assert isinstance(agent.agent, RepricingAgent)
     expected = play_out(market_with_trainings(agent, scenario()), agent)
     # The 120 visits of a round end three stretches of 40; the last model serves the next round.
-    assert [(view.round, served) for view, served, _ in agent.heard] == [
-        (0, 40),
-        (0, 80),
-        (1, 40),
-        (1, 80),
-    ]
+    assert [view.round for view, _ in agent.heard] == [0, 0, 1, 1]
+    assert agent.first_rows == [40, 80, 40, 80]
     for batch in (1, 7):
         agent = make_agent(name)
         same_ledgers(play_out(market_with_trainings(agent, scenario()), agent, batch), expected)
@@ -85,8 +83,8 @@ def test_prices_are_those_of_the_model_that_serves():
     agent = Heard(make_agent("rim-dual(spend=False)"))
     market = market_with_trainings(agent, scenario(rounds=1))
     play_round(market, agent)
-    solved = [solved_prices(view, 1e-3)[0] for view, _, _ in agent.heard]
-    for (_, _, price), expected in zip(agent.heard, solved, strict=True):
+    solved = [solved_prices(view, 1e-3)[0] for view, _ in agent.heard]
+    for (_, price), expected in zip(agent.heard, solved, strict=True):
         np.testing.assert_array_equal(price, expected)
     assert np.abs(solved[1] - solved[0]).max() > 1e-3 * np.abs(solved[0]).max() > 0
 

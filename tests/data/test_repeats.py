@@ -64,6 +64,15 @@ def test_each_treatment_keeps_its_events_and_says_its_rule(path, repeats, n, is_
         assert first_values == {(0, 0): 1, (0, 1): 2, (1, 0): 1, (1, 2): 1}
 
 
+def test_of_copies_at_one_time_the_smallest_value_stays(tmp_path):
+    """Dropping repeats keeps the smallest value of a pair's earliest time, wherever it stands in the file."""
+    (tmp_path / "log.csv").write_text(
+        "user,item,time,value\na,x,9,1\na,x,0,5\na,x,0,4\na,y,2,3\nb,x,1,2\nb,y,3,2\n"
+    )
+    log = load(tmp_path / "log.csv", repeats="drop")
+    assert log.value[(log.user == 0) & (log.item == 0)].tolist() == [4.0]
+
+
 def test_a_dropped_event_does_not_count_towards_the_events_of_its_item(path):
     """Item x has five events and two users; the others have one event each."""
     assert load(path, min_item_events=3).n_items == 1

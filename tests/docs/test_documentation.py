@@ -31,6 +31,14 @@ ELSEWHERE = {
 NEEDS = {"experiments": "cluster_experiments", "exports": "minari", "your-recommender": "lenskit"}
 """Page → package of an extra, with which ``make formats`` or ``make recommenders`` runs it."""
 SHORTER = {
+    "api/rimsim": {
+        'models=("popularity", "hp"), seeds=(0,)': 'models=("popularity", "hp"), seeds=(0,), beta=(), cap=()',
+        'truths=("factors",)': (
+            'truths=("factors",), rank=1, draws=1, resamples=100, '
+            "data=rimsim.config.DataConfig(min_item_events=120)"
+        ),
+        '"arrivals.per_round": 500': '"arrivals.per_round": 40',
+    },
     "backtest": {'("gru-hp", "gru"), seeds=(0, 1, 2)': '("popularity", "hp"), seeds=(0,), beta=(), cap=()'},
     "validity": {
         '"bag", "popularity", "random")': (
@@ -92,7 +100,8 @@ def _shell_blocks(name):
     return re.findall(r"```sh\n(.*?)```", _page(name).read_text(encoding="utf-8"), re.DOTALL)
 
 
-PAGES = sorted(path.stem for path in [*DOCS.glob("*.md"), ROOT / "README.md"] if _blocks(path.stem))
+_NAMES = ["README", *(str(path.relative_to(DOCS).with_suffix("")) for path in DOCS.glob("**/*.md"))]
+PAGES = sorted(name for name in _NAMES if not name.startswith(("gallery", "log")) and _blocks(name))
 
 
 def _small_run():
@@ -196,6 +205,7 @@ def test_a_python_block_of_the_readme_runs_alone(number, tmp_path):
     subprocess.run(command, cwd=tmp_path, check=True, timeout=300)
 
 
+@pytest.mark.thorough
 def test_the_shell_block_of_the_readme_for_your_log_runs_alone(tmp_path):
     """In a folder with nothing but the file that the README names, all its commands end well; the market is smaller."""
     events = load(min_item_events=150)
@@ -249,6 +259,7 @@ def test_pages_that_other_tests_run_are_named_there():
     assert [file for file in re.findall(r"# (test_\w+\.py)\n", text) if f'"{file}"' not in plugs] == []
 
 
+@pytest.mark.thorough
 def test_the_notebook_goes_from_a_table_to_a_report(tmp_path):
     """Fewer than 15 cells run in a kernel of their own; tables, a picture and the page are values of cells."""
     nbformat, nbclient = (pytest.importorskip(name) for name in ("nbformat", "nbclient"))

@@ -58,7 +58,7 @@ def test_the_short_way_of_a_step_is_the_long_way(kind, changes):
         same_arrays(events, engine_closed.histories.events, *(field.name for field in fields(events)))
 
 
-# Each agent and each market is among these pairs; all pairs are in test_market, with batches of one.
+# Each agent and each market is among these pairs; half of all pairs are in test_market, with batches of one.
 @cases("kind name", *PAIRS[2::3], ("promises", "rim-feedback"))
 def test_rollout_gives_what_the_engine_gives(kind, name):
     """One arrival at a time through Gymnasium leaves the ledger that the batch engine leaves, bit for bit."""

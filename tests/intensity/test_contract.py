@@ -165,7 +165,6 @@ MADE = {
     "hawkes": intensity.Hawkes,
     "als": lambda: make("als", mark=intensity.MatrixFactorizationConfig(factors=6)),
     "bpr": lambda: make("bpr", mark=intensity.MatrixFactorizationConfig(factors=6)),
-    "graph": lambda: intensity.GraphConvolution(intensity.GraphConvolutionConfig(**WIDE, epochs=3)),
 }
 
 

@@ -77,7 +77,6 @@ LEARNING = {"dropout": 0.0, "patience": 0, "width": 8}
 PERSONAL = {
     "als": {"factors": 4},
     "bpr": {"factors": 4, "iterations": 40},
-    "graph": LEARNING | {"epochs": 40, "learning_rate": 0.1},
     "gru": LEARNING | {"epochs": 60, "learning_rate": 0.03},
     "transformer": LEARNING | {"epochs": 60, "learning_rate": 0.02},
 }
@@ -111,18 +110,3 @@ def test_folded_in_vectors_solve_the_als_equations():
     rows = np.concatenate([v * np.sqrt(weight)[:, None], np.sqrt(0.1) * np.eye(3)])
     goal = np.concatenate([seen * (1 + 4.0) / np.sqrt(weight), np.zeros(3)])
     np.testing.assert_allclose(vector, np.linalg.lstsq(rows, goal, rcond=None)[0], rtol=1e-6, atol=1e-9)
-
-
-def test_a_graph_without_hops_is_not_smoothed_and_one_hop_is_the_normalised_average():
-    """One hop adds D^-1/2 RᵀD⁻¹R D^-1/2 E, written out densely."""
-    log = checkerboard(users=8, items=6, each=2)
-    config = intensity.GraphConvolutionConfig(width=3, layers=1, epochs=1, cold_items=False)
-    model = intensity.GraphConvolution(config).fit(log)
-    met = np.zeros((8, 6))
-    met[log.user, log.item] = 1
-    degree = met.sum(0)
-    with np.errstate(divide="ignore"):
-        root = np.where(degree > 0, degree**-0.5, 0)
-    hop = root[:, None] * (met.T @ (met / met.sum(1, keepdims=True))) * root
-    vectors = model.network.item.detach().cpu().numpy()
-    np.testing.assert_allclose(model._item.cpu().numpy(), (vectors + hop @ vectors) / 2, rtol=1e-4, atol=1e-6)

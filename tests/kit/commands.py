@@ -8,7 +8,7 @@ RAISES = f"{FAULTY}:Raises"
 """An agent that raises an error after its first round."""
 _FEW = (
     "--rounds 2 --seeds 1 --workers 1 --no-certificate --set platform.model=popularity-hp "
-    "--set arrivals.per_round=60 --set slate=5 --set data.min_item_events=120"
+    "--set arrivals.per_round=60 --set slate=5 --set data.min_item_events=120 --set consumer.truth=gru"
 )
 FEW = _FEW.split()
 """Options of a comparison or a sweep that takes a second."""

@@ -64,8 +64,8 @@ def test_the_cost_is_what_it_says(model):
 
 
 def test_a_round_with_numbers_is_that_of_the_page():
-    """What is guaranteed, what it costs and what the first visitor is expected to take are as docs/round.md says."""
-    section = " ".join((DOCS / "round.md").read_text(encoding="utf-8").split())
+    """What is guaranteed, what it costs and what the first visitor is expected to take are as docs/matching.md says."""
+    section = " ".join((DOCS / "matching.md").read_text(encoding="utf-8").split())
     changes = {"platform.model": "popularity-hp", "data.min_item_events": 120, "arrivals.per_round": 60}
     changes |= {"consumer.truth": "gru"}
     config = records.override(records.find_scenario("closed-loop"), changes)

@@ -78,6 +78,16 @@ def test_items_held_back_are_in_no_slate_before_their_upload():
         assert (table.time[table.item == item] >= uploaded.get(item, math.inf)).all()
 
 
+def test_a_share_of_items_is_held_back_rounded_down():
+    """Of five items of a creator, half is two, and of one item none."""
+    market = Market(with_creators("each=5"))
+    of_item = Creators(each=5).creators_of(market.world.log.items)
+    sizes = np.bincount(of_item)
+    assert 5 in sizes
+    held_back = np.bincount(of_item, market.effects.memory[0]["waits"])
+    assert held_back.tolist() == (sizes // 2).tolist()
+
+
 def test_a_creator_without_exposure_stops():
     """A creator who was not shown leaves after the third review, and one who was shown enough stays."""
     market = Market(

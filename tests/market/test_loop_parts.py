@@ -163,6 +163,7 @@ def test_tables_and_event_files_tell_the_parts(run):
     assert series["1_retraining/coverage/feedback"] == series["zz_bands/coverage/feedback/mid"]
 
 
+@pytest.mark.thorough
 def test_results_do_not_depend_on_workers_batches_or_interruption(tmp_path, monkeypatch):
     """Two workers with small batches, and a run that ends after each arm's first round, leave the same."""
     agents = AGENTS[:1]

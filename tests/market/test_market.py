@@ -236,7 +236,8 @@ def test_first_prices_of_a_replay_are_of_the_serving_model():
 OPTIONS = ("rim-feedback(gain=0.1,closing=0.05)", "rim-resolve(every=30)", "entropic-dual(gain=0)")
 
 
-@cases("kind name", *PAIRS, *itertools.product(SMALL, OPTIONS))
+# Each agent is among these pairs, nearly all of them in two kinds of market or more.
+@cases("kind name", *PAIRS[::2], ("broadcast", "offline-match"), *itertools.product(SMALL, OPTIONS))
 def test_results_do_not_depend_on_the_batch_size(kind, name):
     """Batches of 1 and 1,000, among capped users also of 7, leave the same ledger to the last bit."""
     for size in (1, 7) if kind == "capped" else (1,):
@@ -505,7 +506,8 @@ def test_a_log_that_begins_at_zero_is_like_one_that_begins_later(tmp_path):
     shown = []
     for shift in (0, 1_500_000_000):
         path = write_events(tmp_path / f"{shift}.csv", user, item, time + shift)
-        market = Market(small_scenario(data=DataConfig(source=str(path)), rounds=1))
+        consumer = ConsumerConfig(truth="factors", rank=4)
+        market = Market(small_scenario(data=DataConfig(source=str(path)), consumer=consumer, rounds=1))
         cost = market.cost
         play_round(market, make_agent("rim-feedback"))
         shown.append((cost, market.closed[0].ledger.item))

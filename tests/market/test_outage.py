@@ -19,7 +19,7 @@ from kit.markets import (
     small_scenario,
 )
 
-from rimsim.agents import make_agent, rollout
+from rimsim.agents import make_agent, play_round, rollout
 from rimsim.config import ArrivalsConfig, ExposureConfig
 from rimsim.errors import ConfigError
 from rimsim.market import Market
@@ -148,6 +148,42 @@ def test_a_fixed_time_passes_from_one_beginning_to_the_next():
     assert changes == [
         (change, day * DAY + hour * 3600) for day in range(7) for change, hour in hours.items()
     ]
+
+
+class Learner:
+    """Agent that keeps the rows that it answers, and the rows from which it learns."""
+
+    name = "learner"
+    order_free = False
+    barrier_every = None
+
+    def __init__(self):
+        self.agent = make_agent("relevance")
+        self.answered = []
+        self.learnt = []
+
+    def begin_round(self, view):
+        """Begin the round of the agent that is asked."""
+        self.agent.begin_round(view)
+
+    def act(self, arrivals):
+        """Slates of the agent that is asked."""
+        self.answered += arrivals.row.tolist()
+        return self.agent.act(arrivals)
+
+    def learn(self, feedback):
+        """Keep the rows of the feedback."""
+        self.learnt += feedback.arrivals.row.tolist()
+
+
+def test_an_agent_learns_from_all_its_slates_if_its_round_ends_in_an_outage():
+    """A fallback answers the last visits of the round, but at its end the agent learns from its own slates."""
+    market = Market(with_outage("outage(after='6d', lasts='2d', every=None)"))
+    n_visits = len(market.schedule)
+    agent = Learner()
+    play_round(market, agent)
+    assert 0 < len(agent.answered) < n_visits
+    assert agent.learnt == agent.answered
 
 
 def missing(market):

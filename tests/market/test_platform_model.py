@@ -21,7 +21,6 @@ from rimsim.market.opening import warm_model
 from rimsim.market.platform_model import model_for, platform_model, repeats_note
 from rimsim.market.world import check_plugs
 from rimsim.scenarios import compare, load_run
-from rimsim.scenarios.cli.slips import require_study
 from rimsim.scenarios.report.comparison import comparison_report
 
 DAY = 86_400
@@ -78,9 +77,10 @@ def test_the_default_is_the_named_model_to_the_bit(path, repeats, named, mark):
 
 
 def test_scenarios_of_films_open_with_the_same_model():
-    """All scenarios but news leave the model to their log, which has repeats in the shop alone."""
+    """All scenarios but news and the tasks of sellers leave the model to their log."""
     models = {name: find_scenario(name).platform.model for name in scenario_names()}
     assert models.pop("news") == "fresh-visits"
+    assert models.pop("sellers") == models.pop("sellers-hidden") == "bag-visits"
     assert set(models.values()) == {DEFAULT_MODEL}
 
 
@@ -90,7 +90,10 @@ def test_a_default_is_checked_before_the_log_is_read():
     check_plugs(small_scenario(platform=PlatformConfig(model="default", learning="ips")))
     wrong = small_scenario(platform=PlatformConfig(model="default(step=3)"))
     refused(ConfigError, "unknown field 'step'. Did you mean 'steps'", check_plugs, wrong)
-    refused(ConfigError, "Did you mean 'default'", require_study, None, {"platform.model": "defualt"}, [])
+    misspelt = small_scenario(platform=PlatformConfig(model="defualt"))
+    refused(ConfigError, "platform.model 'defualt' is unknown. Did you mean 'default'", check_plugs, misspelt)
+    removed = small_scenario(platform=PlatformConfig(model="graph-hp"))
+    refused(ConfigError, "platform.model 'graph-hp' is unknown. Did you mean", check_plugs, removed)
 
 
 @cases(

@@ -87,6 +87,7 @@ def test_the_documented_consumer_is_bored(written):
     assert sold(bored, first=False) < 0.7 * sold(truth, first=False)
 
 
+@pytest.mark.thorough
 def test_what_is_written_as_documented_passes_its_tests(written, monkeypatch, capsys):
     """The tests of the documentation, over all files of it, pass."""
     monkeypatch.setattr(sys, "path", [*sys.path])

@@ -28,7 +28,10 @@ from rimsim.config import ArrivalsConfig, ConsumerConfig, ExposureConfig, overri
 from rimsim.data import load
 from rimsim.errors import ConfigError, ProcessError
 from rimsim.market import Market
+from rimsim.market.clock import Clock
 from rimsim.market.processes import Demand, UnitStock
+from rimsim.market.processes.demand import Window
+from rimsim.market.processes.life import Life
 from rimsim.testing import ProcessTests
 
 HOUR = 3600.0
@@ -168,6 +171,21 @@ def test_an_item_that_ends_before_its_release_is_never_shown():
 
     table = ledgers(played(None, {"early": EndsEarly()}, "popularity", config))
     assert not (table.item == item).any()
+
+
+def test_a_release_of_items_on_offer_changes_nothing():
+    """Of all items, a release changes and records those alone that are not on offer."""
+
+    class Releasing:
+        def run(self, env, market):
+            market.end([0, 3])
+            market.release(np.arange(len(market.items)))
+            yield env.timeout(1)
+
+    market = Market(small_scenario(), processes={"releasing": Releasing()})
+    changes = [(happening.change, happening.item) for happening in market.effects.happenings]
+    assert changes == [("end", 0), ("end", 3), ("release", 0), ("release", 3)]
+    assert set(market.effects.times.absences[:, 0].tolist()) <= {0, 3}
 
 
 def test_floors_count_the_time_on_offer():
@@ -406,6 +424,22 @@ def test_a_faulty_process_gets_one_line_with_its_name(life):
     assert "agent" not in text
 
 
+def test_only_wakes_at_one_instant_are_counted(monkeypatch):
+    """A process may wake more often than the limit while time passes, but not at one instant."""
+    monkeypatch.setattr("rimsim.market.processes.life._MOST_WAKES", 3)
+    clock = Clock(0)
+
+    def run(seconds):
+        for _ in range(5):
+            yield clock.timeout(seconds)
+
+    Life("minutes", clock).begin(lambda: run(60))
+    clock.run()
+    assert clock.now == 300
+    Life("instant", clock).begin(lambda: run(0))
+    refused(ProcessError, "woke 3 times at one instant", clock.run)
+
+
 def test_an_error_names_the_line_of_the_process():
     """A wrong call is told with the line that made it, not with a line of the package."""
 
@@ -572,6 +606,16 @@ class TestExample(TestDemand):
     def make(self):
         """The flash sale."""
         return runpy.run_path(str(ROOT / "examples" / "own_process.py"))["FlashSale"](factor=3.0)
+
+
+def test_a_repeated_window_closes_between_its_openings():
+    """A window of 3 ticks in every 5 is closed for 2 ticks, and the next change is the next tick that differs."""
+    window = Window(items=np.arange(1), begin=2, end=5, every=5, factor=2.0)
+    is_open = np.array([window.is_open(tick) for tick in range(16)])
+    assert np.flatnonzero(is_open).tolist() == [2, 3, 4, 7, 8, 9, 12, 13, 14]
+    changes = 1 + np.flatnonzero(is_open[1:] != is_open[:-1])
+    for tick in range(15):
+        assert window.next_change(tick) == changes[changes > tick][0]
 
 
 def test_a_table_of_windows_multiplies_the_demand(tmp_path):

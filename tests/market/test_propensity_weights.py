@@ -134,7 +134,7 @@ def test_what_does_not_go_with_weights_is_refused():
     config = small.small_scenario(platform=PlatformConfig(model="als-hp", learning="ips"))
     refused(
         ConfigError,
-        "'als-hp' .*bag, bag-habits, ease, ease-habits, factors, factors-habits, graph, gru, own",
+        "'als-hp' .*bag, bag-habits, ease, ease-habits, factors, factors-habits, gru, own",
         check_plugs,
         config,
     )

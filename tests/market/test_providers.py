@@ -66,7 +66,7 @@ def test_satisfaction_follows_its_equation():
     changes = Viability(options).end_of_round(outcome)
     np.testing.assert_array_equal(changes.satisfaction, [1 + 1 + 2, 1 - 1, 1 + 1.25 + 4, 2.0, 1 + 2])
     np.testing.assert_array_equal(changes.leaves, [False, True, False, False, True])
-    after = outcome.offer.after(dataclasses.replace(changes, comes=~on_offer), 3)
+    after = outcome.offer.after(dataclasses.replace(changes, comes=~on_offer), outcome)
     np.testing.assert_array_equal(after.left, [-1, 3, -1, -1, 3])
     np.testing.assert_array_equal(after.came, [0, 0, 0, 4, 0])
     np.testing.assert_array_equal(after.there, [True, False, True, True, False])
@@ -146,7 +146,7 @@ def test_impossible_changes_are_told():
 
     Rules of one's own that say nothing of it are taken to let providers leave.
     """
-    offer = Offer(np.zeros(2), np.array([0, -1]), np.array([-1, -1]))
+    offer = Offer(np.zeros(2), np.array([0, -1]), np.array([-1, -1]), np.zeros(2), np.zeros(2))
     nobody = np.zeros(2, bool)
     all_leave = Changes(np.zeros(2), ~nobody, nobody)
     all_come = Changes(np.zeros(2), nobody, ~nobody)

@@ -4,7 +4,7 @@ import numpy as np
 from kit import refused
 
 from rimsim.errors import AgentError, MarketError
-from rimsim.market import Slates
+from rimsim.market import ClosedRound, Round, Slates
 from rimsim.market.providers import Roster
 from rimsim.market.records import as_slates
 
@@ -30,3 +30,8 @@ def test_a_roster_has_no_item_of_nobody():
             refused(MarketError, "Expected provider numbers from 0 to 1", roster.checked, 3)
     uneven = Roster(np.zeros(3, int), ("a", "b"), np.ones(1, bool), np.zeros(2))
     refused(MarketError, r"have the lengths \[1, 2\]", uneven.checked, 3)
+
+
+def test_the_root_of_the_market_names_the_record_of_a_round():
+    """Annotations of users' code may call the record ``Round``."""
+    assert Round is ClosedRound

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pandas as pd
+import pytest
 from kit import cases
 from kit.logs import log_of
 
@@ -46,7 +47,7 @@ def _shop(
     return dataclasses.replace(log_of(user, item, time, n_users, table), repeatable=True)
 
 
-@cases("period_days factor days", (7, 40.0, 280), (14, 25.0, 280), (7, 40.0, 283))
+@cases("period_days factor days", pytest.param(14, 25.0, 280, marks=pytest.mark.thorough), (7, 40.0, 283))
 def test_a_shop_with_promotions_that_its_log_does_not_name_is_not_fit(period_days, factor, days):
     """A rate known only in the past makes a truth fit among other events; after a cut in time it is not.
 
@@ -72,7 +73,7 @@ def test_last_rates_persist_as_long_as_promotions(period_days, factor, shortest,
     assert known.gain > 5 * known.error
 
 
-@cases("end", (280.0,), (283.5,))
+@cases("end", pytest.param(280.0, marks=pytest.mark.thorough), (283.5,))
 def test_sessions_after_the_log_refute_rates_that_stay(end):
     """Bestsellers sell better than last days' sellers in the future; rates that stay reverse the order.
 

@@ -170,7 +170,11 @@ def test_an_interrupt_within_the_search_for_prices_ends_no_process():
     assert ended(forked(interrupt_often)) == 200
 
 
-AGENTS = (*BUILT_IN, "rim-feedback(closing=0)", "rim-resolve(every=7)")
+AGENTS = (
+    *(name for name, agent in BUILT_IN.items() if not getattr(agent, "needs_providers", False)),
+    "rim-feedback(closing=0)",
+    "rim-resolve(every=7)",
+)
 
 
 def _tiny(kind, unit="shown"):
@@ -243,6 +247,7 @@ def _digest(arrays):
     return hashlib.sha256(b"".join(np.ascontiguousarray(part).tobytes() for part in arrays)).hexdigest()
 
 
+@pytest.mark.thorough
 def test_compiled_kernels_do_what_their_python_does():
     """In an interpreter without Numba's compiler no index leaves its array, and all digests are those of this one."""
     path = os.pathsep.join(filter(None, [str(ROOT / "tests"), os.environ.get("PYTHONPATH")]))

@@ -241,8 +241,9 @@ def test_counts_are_sums_over_the_ledger(data):
 
 def test_a_run_tells_what_was_promised(tmp_path):
     """The table of promises, the measures and the report agree with each other."""
+    run = markets.small_run(tmp_path / "run", ["relevance"], markets.promising(), rounds=2)
     with markets.drawn("campaigns"):
-        run = markets.small_run(tmp_path / "run", ["relevance"], markets.promising(), rounds=2)
+        run.draw()
     table = run.promises
     values = run.rounds.pivot(index="round", columns="metric", values="value")
     metric, _ = shortfalls(run.scenario.exposure.unit)

@@ -1,6 +1,7 @@
 """What the scripts in benchmarks/ share, and signs of what the README claims: ``make findings``, some CPU hours."""
 
 import re
+import shlex
 from importlib import import_module
 
 import pandas as pd
@@ -12,6 +13,10 @@ import rimsim
 from rimsim.config import find_scenario, override
 from rimsim.intensity.registry import mark_and_ground
 from rimsim.market.platform_model import model_for
+from rimsim.scenarios.cli.main import _rimsim as COMMANDS  # noqa: N812
+from rimsim.scenarios.report.record import TextTable
+
+LOG = ROOT / "benchmarks" / "log"
 
 
 @cases(
@@ -34,13 +39,36 @@ def test_a_kept_run_is_played_gone_on_with_or_read(script, monkeypatch, tmp_path
     assert said == [[*line, str(tmp_path)] for line in lines]
 
 
-@pytest.mark.parametrize("name", ["speed_stages", "scale_costs"])
-def test_time_is_counted_by_names_that_the_code_has(script, name):
-    """The functions and files that samples of the CPU time are sorted by are there, or importing the script ends."""
-    script(name)
-    check = script("speed_stages").check_names
-    names = ["begin_round", "_write_prices"]
-    refused(SystemExit, "_write_prices, no/such", check, names, ["no/such"])
+def test_every_quoted_page_of_the_log_is_measured_again_by_one_command(script):
+    """The pages behind figures, claims and pictures have commands, which name scripts and options that there are."""
+    commands = script("run").COMMANDS
+    figures = script("figures")
+    places = [place for quote in figures.quotes() for place in quote.places]
+    places += [claim.row for claim in figures.claims() if claim.row]
+    tables = [place for picture in script("pictures").PICTURES.values() for place in picture.tables]
+    places += [place for place in tables if not place.endswith(".csv")]
+    quoted = {re.split("[#;]", place)[0] for place in places}
+    assert len(quoted) > 8
+    assert quoted - set(commands) == set()
+    assert [page for page in commands if page != "pictures" and not (LOG / f"{page}.md").is_file()] == []
+    lines = [shlex.split(command) for of_page in commands.values() for command in of_page]
+    assert [words for words in lines if words[0] == "python" and not (ROOT / words[1]).is_file()] == []
+    for words in lines:
+        if words[0] == "rimsim":
+            COMMANDS.commands[words[1]].make_context(words[1], words[2:])
+
+
+def test_a_benchmark_runs_once_per_commit(script, tmp_path):
+    """The output is kept where the command ends well; a command that fails leaves none."""
+    measure = script("run").measure
+    output = tmp_path / "page-1.txt"
+    code = tmp_path / "code.py"
+    code.write_text("print('a table')\n")
+    assert measure(f"python {code}", output)
+    assert output.read_text() == "a table\n"
+    code.write_text("raise SystemExit(3)\n")
+    assert not measure(f"python {code}", tmp_path / "page-2.txt")
+    assert not (tmp_path / "page-2.txt").exists()
 
 
 def test_every_market_of_the_comparison_of_versions_can_be_set(script):
@@ -68,7 +96,7 @@ def test_a_table_of_the_log_is_replaced_between_its_marks(script, tmp_path):
 
 def test_figures_of_speed_are_as_new_as_the_version():
     """The page of speeds is made again for every version."""
-    page = (ROOT / "benchmarks" / "log" / "speed.md").read_text(encoding="utf-8")
+    page = (LOG / "speed.md").read_text(encoding="utf-8")
     heads = re.findall(r"^\*Commit .*$", page, re.MULTILINE)
     assert len(heads) >= 2
     assert all(f"rimsim {rimsim.__version__}:" in line for line in heads)
@@ -80,6 +108,15 @@ CLAIMS = {
     "guarantee: utility": (-1, 14),
 }
 """Claim → its sign, and in how many of the 18 cells it has it at least."""
+
+
+def test_means_stand_before_the_differences_of_their_point(script):
+    """A row without means has empty cells; other differences are left out."""
+    means = TextTable("Means", ("beta", "utility"), (("0.5", "0.45"), ("0.1", "0.48")))
+    cells = (("0.1", "1", "2"), ("0.5", "3", "4"), ("significant", "5", "6"))
+    joined = script("findings").joined(means, TextTable("Rounds", ("beta", "a", "b"), cells), ["b"])
+    assert joined.columns == ("beta", "utility", "b")
+    assert joined.rows == (("0.1", "0.48", "2"), ("0.5", "0.45", "4"), ("significant", "", "6"))
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,6 @@ from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
 from rimsim.arrays import Ints
-from rimsim.data.log import EventLog
 from rimsim.intensity.contract import BLOCK, STEP, Hidden, in_blocks, padded, spans
 from rimsim.intensity.sequence import training
 from rimsim.intensity.sequence.sequence_model import SequenceConfig, SequenceModel
@@ -75,8 +74,7 @@ class GRU(SequenceModel[GRUConfig, GRUNetwork]):
     kind: ClassVar[str] = "gru"
     config_class = GRUConfig
 
-    def _new_network(self, n_items: int, log: EventLog | None) -> GRUNetwork:
-        del log
+    def _new_network(self, n_items: int) -> GRUNetwork:
         return GRUNetwork(n_items, self.config.width, self.config.dropout)
 
     def _continued(self, cut: training.Windows) -> training.Forward:

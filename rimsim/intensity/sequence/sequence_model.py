@@ -114,14 +114,14 @@ class SequenceModel(FromHidden, Stored, Generic[Config, Network]):
         self._network: Network | None = None
 
     @abstractmethod
-    def _new_network(self, n_items: int, log: EventLog | None) -> Network:
+    def _new_network(self, n_items: int) -> Network:
         """Network before initialisation, on the CPU."""
 
     def fit(self, log: EventLog) -> Self:
         """Fit from scratch, with early stopping on held-out users."""
         config = self.config
         require_targets(log, self.kind)
-        network = self._new_network(log.n_items, log)
+        network = self._new_network(log.n_items)
         network.draw(config.seed)
         with torch.no_grad():
             network.bias.copy_(torch.from_numpy(log_popularity(log, config.smoothing)))
@@ -227,11 +227,7 @@ class SequenceModel(FromHidden, Stored, Generic[Config, Network]):
         """Load the parameters."""
         self._updates = int(extra["updates"])
         if "bias" in tensors:
-            network = self._new_network(len(tensors["bias"]), None)
-            # Some networks have an item graph in buffers, whose sizes depend on the log. They are replaced by empty
-            # buffers of the stored sizes, which loading then fills.
-            for name, _ in network.named_buffers():
-                setattr(network, name, torch.empty_like(tensors[name]))
+            network = self._new_network(len(tensors["bias"]))
             network.load_state_dict(dict(tensors))
             self._network = network.to(self.device)
             self._refresh()

@@ -11,7 +11,6 @@ from pydantic.dataclasses import dataclass
 from torch.nn import functional
 
 from rimsim.arrays import Ints
-from rimsim.data.log import EventLog
 from rimsim.intensity.contract import Hidden, in_blocks
 from rimsim.intensity.sequence.sequence_model import SequenceConfig, SequenceModel
 from rimsim.intensity.sequence.training import Batch, Outputs, SequenceNetwork, dropped, last_events
@@ -149,8 +148,7 @@ class Transformer(SequenceModel[TransformerConfig, TransformerNetwork]):
     kind: ClassVar[str] = "transformer"
     config_class = TransformerConfig
 
-    def _new_network(self, n_items: int, log: EventLog | None) -> TransformerNetwork:
-        del log
+    def _new_network(self, n_items: int) -> TransformerNetwork:
         return TransformerNetwork(n_items, self.config)
 
     @torch.no_grad()

@@ -12,7 +12,6 @@ from rimsim.market.arrivals.hawkes import HawkesArrivals, HawkesOptions
 from rimsim.market.arrivals.replay import Replay
 from rimsim.market.records import Schedule
 from rimsim.plugs import make_plug
-from rimsim.renamed import renamed_names
 
 __all__ = [
     "BUILT_IN",
@@ -27,7 +26,6 @@ __all__ = [
     "make_arrivals",
     "opening_after",
 ]
-__getattr__ = renamed_names(__name__, {"Hawkes": "HawkesArrivals"})
 BUILT_IN = {"replay": Replay, "clones": Clones, "broadcast": Broadcast, "hawkes": HawkesArrivals}
 """Name of a built-in arrival process → its class."""
 

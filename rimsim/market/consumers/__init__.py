@@ -21,7 +21,6 @@ from rimsim.market.consumers.preference import Intensity
 from rimsim.market.consumers.replay import ReplayedLog
 from rimsim.market.records import Response
 from rimsim.plugs import make_plug
-from rimsim.renamed import renamed_names
 
 __all__ = [
     "BUILT_IN",
@@ -40,7 +39,6 @@ __all__ = [
     "make_consumer",
     "relevant_items",
 ]
-__getattr__ = renamed_names(__name__, {"Visits": "SlateVisits"})
 BUILT_IN = {
     "intensity": Intensity,
     "logit": Logit,

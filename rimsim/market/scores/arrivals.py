@@ -7,7 +7,6 @@ from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from rimsim.arrays import Ints
@@ -15,7 +14,7 @@ from rimsim.compiled import CompiledRecord, compiled
 from rimsim.intensity.contract import BLOCK, STEP, Hidden
 from rimsim.market.histories import Histories
 from rimsim.market.records import Schedule
-from rimsim.market.scores.block import NO_SCORES, ScoreArrays, ScoreRows, repeated
+from rimsim.market.scores.block import NO_SCORES, ScoreArrays, ScoreRows, joined, repeated
 from rimsim.market.scores.scorer import Scorer
 from rimsim.requirements.on_offer import TimesOnOffer
 
@@ -98,15 +97,16 @@ class ArrivalScores:
         parts: list[ScoreRows] = [
             blocks[first].cut(int(places[first]), stop - first) for first, stop in spans
         ]
-        if len(parts) == 1:
-            return parts[0]
-        relevance, ground, admissible = zip(*(part.tensors for part in parts), strict=True)
-        return ScoreRows((torch.cat(relevance), torch.cat(ground), torch.cat(admissible)))
+        return parts[0] if len(parts) == 1 else joined(parts)
 
     def place(self, row: int) -> tuple[ScoreRows, int]:
         """Block with an arrival's scores, and the arrival's index."""
         if self._n_events[row] != self._events_of(row):
             self._require(np.array([row]))
+        return self.known_place(row)
+
+    def known_place(self, row: int) -> tuple[ScoreRows, int]:
+        """The same of an arrival that has been scored."""
         return self._block[row], int(self._place[row])
 
     @property

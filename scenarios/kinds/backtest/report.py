@@ -42,7 +42,7 @@ _REPEATS = ("precision_repeat", "precision_new", "recall_repeat", "recall_new")
 # Colours of mark models. The palette suits colour-blind readers; blue and vermilion are for the two most important
 # models.
 _COLOURS = {"transformer": BLUE, "gru": VERMILION, "popularity": "#62b578"}
-_COLOURS |= {"als": "#5d0840", "bpr": "#8e7563", "graph": "#58ade4"}
+_COLOURS |= {"als": "#5d0840", "bpr": "#8e7563"}
 _MARKERS = {None: "o", "hp": "D", "hawkes": "s", "ema": "^", "pop": "v"}
 _OWN = ("#5f248d", "#efa71b", "#585858", "#b34185")
 # Model → its mark model, its ground intensity, and their style.

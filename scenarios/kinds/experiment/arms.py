@@ -93,6 +93,8 @@ def play_experiment(
                 market.next_arrivals(BLOCK, in_waves=in_waves, barrier_every=split.barrier_every)
                 for market in markets
             ]
+            for market in markets:
+                _require_one_model(market)
             slates = split.answer([batches[0], batches[-1]])
             feedback = [
                 market.serve(arrivals, slates) for market, arrivals in zip(markets, batches, strict=True)
@@ -103,6 +105,17 @@ def play_experiment(
         closed = [market.closed.pop() for market in markets]
         rounds.append(WorldRound.of(number, closed[0].ledger))
     return rounds
+
+
+def _require_one_model(market: Market) -> None:
+    """Refuse a round in which the model changes or stops."""
+    # The two agents would have to solve prices again, each for its own arm, and be told of a fallback's slates.
+    if market.fallback is not None or len(market.open.models) > 1:
+        processes = ", ".join(repr(name) for name in market.processes)
+        raise ConfigError(
+            f"experiment: in round {market.round} a process (one of {processes}) stopped the model or let another one "
+            "go live, which an experiment cannot have. Leave this process out of the scenario's processes"
+        )
 
 
 class TwoArms:

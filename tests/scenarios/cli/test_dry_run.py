@@ -1,15 +1,12 @@
-"""Dry runs: the plan that they print, and the time that they estimate."""
-
-import re
+"""Dry runs: the plan that they print, and the code that they refuse to import."""
 
 import pytest
 from kit import cases, refused, said_by
-from kit.commands import FEW, RAISES
+from kit.commands import FEW
 
 from rimsim.errors import ConfigError
 from rimsim.scenarios.cli import runs
 from rimsim.scenarios.report.numbers import duration_words
-from rimsim.scenarios.study import estimate
 from rimsim.user_code import code_named, require_trust
 
 
@@ -86,48 +83,8 @@ def test_code_is_named_by_plugs_and_by_their_options():
 
 
 @cases(
-    "factor per_arrival per_round setup", (1.0, 0.002, 0.5, 3.0), (0.0, 0.0, 0.0, 0.0), (2.0, 0.004, 1.0, 6.0)
-)
-def test_the_cost_of_an_arm_is_what_its_samples_add_up_to(factor, per_arrival, per_round, setup, monkeypatch):
-    """From three samples of a linear cost, its three parts are found; the whole is their sum."""
-
-    def sample(_, *, rounds, arrivals):
-        return factor * (3.0 + rounds * (0.5 + 0.002 * arrivals))
-
-    monkeypatch.setattr(estimate, "_sample", sample)
-    cost = estimate._arm_cost(None)
-    assert (cost.setup, cost.per_round, cost.per_arrival) == pytest.approx((setup, per_round, per_arrival))
-    assert cost.of(10, 20_000) == pytest.approx(setup + 10 * per_round + 20_000 * per_arrival)
-
-
-def test_a_dry_run_estimates_the_time(tmp_path, monkeypatch, capsys):
-    """The last line has a time and its range for the given workers; Ray and an agent that fails have no estimate."""
-    monkeypatch.chdir(tmp_path)
-    line = ["compare", *FEW, "--dry-run", "--agents"]
-    last = said_by(capsys, [*line, "random"]).out.splitlines()[-1]
-    assert re.match(
-        r"time       about [\d.]+ (s|min) on 1 idle core \([\d.]+ (s|min) to [\d.]+ (s|min)\) and then the pictures",
-        last,
-    )
-    last = said_by(capsys, [*line, RAISES]).out.splitlines()[-1]
-    assert last.startswith("time       no estimate, because a sample failed: agent 'raises'")
-    assert list(tmp_path.iterdir()) == []
-
-
-@cases(
     "seconds text", (4.04, "4.0 s"), (42.4, "42 s"), (132.0, "2.2 min"), (1234.0, "21 min"), (9000.0, "2.5 h")
 )
 def test_durations_have_two_digits(seconds, text):
     """Seconds below 90, minutes below 90, and then hours."""
     assert duration_words(seconds) == text
-
-
-def test_a_late_campaign_has_an_estimate_of_time(tmp_path, monkeypatch, capsys):
-    """A campaign of many exposures that starts after the first rounds does not make the short samples fail."""
-    monkeypatch.chdir(tmp_path)
-    campaign = (
-        "exposure.campaigns=[{name: late, items: {genres: Horror}, exposures: 100, start: 10, stop: 14}]"
-    )
-    words = ["--agents", "random", "--set", "arrivals.round_length=7d", "--set", campaign]
-    last = said_by(capsys, ["compare", *FEW, "--dry-run", *words]).out.splitlines()[-1]
-    assert last.startswith("time       about "), last

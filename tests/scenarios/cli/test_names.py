@@ -1,8 +1,6 @@
-"""Names: a misspelt one is answered before torch is imported, and none leads out of a folder or into a terminal."""
+"""Names: a misspelt one is answered in one line, and none leads out of a folder or into a terminal."""
 
-import json
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -21,7 +19,8 @@ from rimsim.intensity.model_names import GROUNDS, MARKS
 from rimsim.intensity.registry import shipped
 from rimsim.measures import own_measures
 from rimsim.scenarios import compare, export, load_run
-from rimsim.scenarios.cli import slips, tools
+from rimsim.scenarios.cli import tools
+from rimsim.scenarios.cli.main import main
 from rimsim.scenarios.kinds.experiment import PRICES, TRAINING
 from rimsim.scenarios.kinds.payback.learners import LEARNERS
 from rimsim.scenarios.report.console import text
@@ -69,43 +68,24 @@ SLIPS = {
     "payback closed-lop": "Did you mean 'closed-loop'",
     "payback --learners thomson": "--learners: 'thomson' is unknown. Did you mean 'thompson'?",
     "ope nowhere --target random": "nowhere: no such folder",
-    "backtest --models gruu": "--models 'gruu' is unknown. Did you mean 'gru'?",
-    "validate --models bag,nope": "--models 'nope' is unknown",
-    "validate --serving gru-hq": "--serving 'gru-hq' is unknown. Did you mean 'gru-hp'?",
+    "backtest --models gruu": "model 'gruu' is unknown. Did you mean 'gru'?",
+    "validate --models bag,nope": "model 'nope' is unknown",
+    "validate --serving gru-hq": "model 'gru-hq' is unknown. Did you mean 'gru-hp'?",
 }
 """Command line → answer."""
-_ASK = """
-import contextlib, io, json, sys
-sys.path[:] = [place for place in sys.path if place]  # as in the installed command
-from rimsim.scenarios.cli.main import main
-answers = {}
-for line in json.loads(sys.argv[1]):
-    said = io.StringIO()
-    with contextlib.redirect_stderr(said), contextlib.suppress(SystemExit):
-        main(line.split())
-    answers[line] = said.getvalue(), "torch" in sys.modules
-print(json.dumps(answers))
-"""
-
-
-@pytest.fixture(scope="module")
-def answers(tmp_path_factory):
-    """Answer to each slip, and whether torch had been imported by then."""
-    folder = tmp_path_factory.mktemp("slips")
-    (folder / "mine.py").write_text(MINE)
-    (folder / "torn.py").write_text("class Good(:\n")
-    line = [sys.executable, "-c", _ASK, json.dumps(list(SLIPS))]
-    interpreter = subprocess.run(line, cwd=folder, check=True, capture_output=True, text=True)
-    return json.loads(interpreter.stdout)
 
 
 @cases("line", *((line,) for line in SLIPS))
-def test_a_slip_in_a_name_is_answered_before_torch_is_imported(line, answers):
-    """Torch takes seconds; the answer is one line with the nearest name."""
-    said, has_torch = answers[line]
+def test_a_slip_in_a_name_is_answered_in_one_line(line, tmp_path, monkeypatch, capsys):
+    """The line has the nearest name, and no folder is made."""
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text(MINE)
+    Path("torn.py").write_text("class Good(:\n")
+    refused(SystemExit, "^2$", lambda: sys.exit(main(line.split())))
+    said = capsys.readouterr().err
     assert SLIPS[line] in said
     assert said.count("\n") == 1
-    assert not has_torch
+    assert not any(path.is_dir() for path in tmp_path.iterdir() if path.name != "__pycache__")
 
 
 def test_names_that_are_known_before_torch_are_those_of_the_code():
@@ -123,19 +103,6 @@ def test_names_that_are_known_before_torch_are_those_of_the_code():
     for (group, option), names in declared.items():
         assert tools._DECLARED[group][option][1] == f"names of {'|'.join(names)}"
     assert tools._DECLARED["study"]["--backend"][1].split("|") == list(BACKENDS)
-
-
-def test_a_right_name_passes_the_early_checks(tmp_path, monkeypatch):
-    """Names that a file imports, makes by a condition, or inherits options for are left to the import."""
-    monkeypatch.chdir(tmp_path)
-    Path("mine.py").write_text(
-        f"{MINE}\n\nclass Heir(Good):\n    pass\n\n\ndef made(width=2):\n    return Good()\n"
-    )
-    Path("other.py").write_text("from mine import *\n")
-    Path("third.py").write_text("if True:\n    class Late:\n        pass\n")
-    slips.require_agents(["mine.py:Good(depth=2)", "mine.py:Heir(depth=2)", "mine.py:made(width=1)"])
-    slips.require_agents(["other.py:Good(depth=2)", "third.py:Late", "random", "epsilon-greedy(epsilon=0.1)"])
-    slips.require_models(["gru-hp", "bag(ahead=3)", "mine.py:made"])
 
 
 def test_a_measure_that_is_given_twice_is_told_so(tmp_path, monkeypatch):

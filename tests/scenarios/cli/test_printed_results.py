@@ -43,7 +43,7 @@ def test_a_sweep_prints_the_points_of_arms_that_went_well(tmp_path, capsys):
 
 def test_means_over_late_rounds_are_never_of_an_arm_that_stopped_early(tmp_path):
     """Where no arm is complete, tables and pictures are made of the rounds that all have."""
-    with drawn("lorenz"):
+    with drawn("rounds"):
         refused(ArmsError, "1 of 1 arms failed", small_run, tmp_path / "none", (RAISES,), rounds=2)
     run = load_run(tmp_path / "none")
     assert set(shown_rounds(run)["round"]) == {0}

@@ -133,7 +133,7 @@ def test_the_bar_of_a_resumed_run_ends_at_its_total(tmp_path):
     agent.write_text(FIRST_TIME)
     config = small_scenario(rounds=2)
     options = {"seeds": 1, "workers": 1, "certify": False, "frozen": ()}
-    with drawn("lorenz"):
+    with drawn("rounds"):
         refused(
             ArmsError,
             "not yet",

@@ -326,6 +326,13 @@ def test_agents_that_cannot_be_told_are_refused():
     refused(ConfigError, said, TwoArms, agents, Assignment("user", 0, 1.0), shared=True, n_items=5)
 
 
+@pytest.mark.parametrize("process", ["outage(after='1h', lasts='12h')", "training(visits=20)"])
+def test_a_process_that_changes_the_model_is_refused(process):
+    """Agents of an experiment cannot follow a model that stops or changes within a round; the processes are named."""
+    said = r"a process \(one of .(outage|training)\(.*\).\) stopped the model or let another one go live"
+    refused(ConfigError, said, _played, ("relevance", "random"), "user", processes=(process,))
+
+
 def test_estimates_of_the_late_rounds():
     """An A/A experiment on a market estimates about nothing in both metrics."""
     rounds, assignment = _played(("random", "random"), "user")

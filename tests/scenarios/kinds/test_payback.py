@@ -373,6 +373,7 @@ def test_worlds_differ_in_hidden_quality_and_arms_of_a_world_do_not(finished, mo
     assert digest(load_run(folder)) == digest(finished.run)
 
 
+@pytest.mark.thorough
 def test_workers_do_not_change_the_map(finished, tmp_path):
     """Two processes write the tables of one."""
     assert digest(payback(out=tmp_path / "map", workers=2, **SMALL).run) == digest(finished.run)

@@ -131,6 +131,7 @@ def test_a_cell_has_unit_sign_and_star():
     )
 
 
+@pytest.mark.thorough
 def test_the_command_writes_and_resumes_the_table(finished, tmp_path, capsys):
     """Its table equals that of Python; the resumed run stays as it is."""
     out = tmp_path / "run"
@@ -163,6 +164,7 @@ def test_a_claim_names_arms_that_are_played():
     assert all(isinstance(claim, Claim) for claim in CLAIMS)
 
 
+@pytest.mark.thorough
 def test_a_replay_has_blank_parts_of_retraining(tmp_path):
     """Its visitors are the same in every round, so the controls of selection and feedback cannot be played."""
     run = claims(news_scenario(tmp_path), rounds=2, seeds=2, arrivals=20, out=tmp_path / "run", workers=1)

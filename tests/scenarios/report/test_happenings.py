@@ -143,6 +143,17 @@ def test_shading_ends_with_the_round(switches, stopped):
     assert happenings.round_hours(table.assign(**arm), ("relevance", 0, 1), visits, None).stopped == stopped
 
 
+@cases("n rest", (3, ""), (4, "; 1 more"), (5, "; 2 more"))
+def test_a_title_counts_the_processes_that_it_does_not_name(n, rest):
+    """The title of a chart by hour names three processes, and says how many more changed the round."""
+    changes = pd.DataFrame(
+        {"time": 60.0 * np.arange(n), "process": list("abcde"[:n]), "what": "train", "items": 1}
+    )
+    chart = happenings.RoundHours("relevance", 0, 2, changes, np.zeros(1), None, ())
+    named = "; ".join(f"{process}: training started once" for process in "abc")
+    assert hours._title(chart) == f"Round 2. {named}{rest}"
+
+
 @cases("days begin length", (2, 24.0, 12.0), (7, 1.0, 0.5))
 def test_shading_has_the_unit_of_the_axis(days, begin, length):
     """A stop in the first half of the second day is shaded in hours, and in a long round in days."""

@@ -775,3 +775,10 @@ def test_campaigns_are_drawn_against_what_was_due(market, figures):
     # Where nothing was promised, such as to an audience of nobody, all of it is delivered.
     nobody = replace(market, campaigns=_campaigns().assign(due=0.0, delivered=0.0))
     assert "rim-feedback delivers 100% of what campaigns are promised" in _texts(prices.campaigns(nobody))
+
+
+def test_surplus_of_a_campaign_does_not_cover_the_deficit_of_another():
+    """An agent that delivers one campaign twice and another not at all delivers the share of the first alone."""
+    table = _campaigns()
+    table["delivered"] = np.where(table["name"] == "week", 2 * table["due"], 0.0)
+    assert prices._delivered_share(prices._so_far(table), "rim-feedback") == pytest.approx(40 / 48)

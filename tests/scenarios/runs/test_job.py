@@ -195,6 +195,7 @@ with Workers() as pool:
 """
 
 
+@pytest.mark.thorough
 @cases("words text output runs", (["ung.py"], None, "['popularity', 'random']", 1), (["-"], _TASKS, "{}", 0))
 def test_a_script_without_a_guard_runs_once_with_several_workers(tmp_path, words, text, output, runs):
     """Workers do not import the script, a file or standard input: it prints once, ends well and leaves its run (F1)."""

@@ -218,6 +218,7 @@ def test_a_run_on_ray_has_the_same_bytes(tmp_path, local_run, connected, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.thorough
 def test_agents_models_measures_and_logs_in_files_are_taken_along(tmp_path, connected, monkeypatch):
     """Files named by a path that no other machine has: a sweep on Ray equals one that is not."""
     here = tmp_path / "here"
@@ -292,6 +293,7 @@ def _descendants(process):
     return processes - {process}
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc, to look for processes")
 def test_an_interrupted_run_ends_its_own_ray_and_resumes(tmp_path, ray):
     """SIGTERM: status 130, one sentence, no process, no temporary folder; the rest can be done without Ray."""
