@@ -195,6 +195,6 @@ class SlowMarket:
 
 if __name__ == "__main__":
     platform = PlatformConfig(model="popularity-hp", learning="consumed")
-    scenario = ScenarioConfig(rounds=2, arrivals=ArrivalsConfig(per_round=200), platform=platform)
+    scenario = ScenarioConfig(rounds=2, arrivals=ArrivalsConfig(per_round=40), platform=platform)
     market = Market(scenario)
     print(SlowMarket(scenario, market.world, market.model, market.arrivals, market.seeds).run())
